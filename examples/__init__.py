@@ -1,0 +1,1 @@
+"""Programs that use moard as its users do: through its public interfaces."""

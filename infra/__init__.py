@@ -1,0 +1,1 @@
+"""The local stack: Kafka, Redis and MariaDB as processes of this machine."""

@@ -1,0 +1,1 @@
+"""moard's libraries: the learning maths, the wire contract, text vectors and adapters."""

@@ -1,0 +1,1 @@
+"""The wire contract: what travels through Kafka, and how it is encoded."""

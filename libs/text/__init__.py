@@ -1,0 +1,1 @@
+"""Text vectors of contents. The only place that imports gensim."""

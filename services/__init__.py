@@ -1,0 +1,1 @@
+"""moard's services: ingest, learner, serving, and the command line."""

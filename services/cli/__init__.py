@@ -1,0 +1,1 @@
+"""The moard command."""

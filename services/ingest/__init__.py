@@ -1,0 +1,1 @@
+"""HTTP to Kafka, and Kafka to user history."""

@@ -1,0 +1,16 @@
+"""The in-memory twins of all ports, for tests and the quickstart. Each belongs to one event loop."""
+
+from libs.adapters.memory_log import MemoryLog, MemoryProducer, MemoryTopicAdmin
+from libs.adapters.memory_readers import MemoryGroupReader, MemoryPartitionReader
+from libs.adapters.memory_stores import MemoryContentStore, MemorySnapshotStore, MemoryUserHistory
+
+__all__ = [
+    "MemoryContentStore",
+    "MemoryGroupReader",
+    "MemoryLog",
+    "MemoryPartitionReader",
+    "MemoryProducer",
+    "MemorySnapshotStore",
+    "MemoryTopicAdmin",
+    "MemoryUserHistory",
+]

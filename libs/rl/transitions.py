@@ -53,8 +53,22 @@ class Consumed:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """What was amended into one content of a row so far is taken back; what remains of it follows as ``Consumed``.
+
+    Happens when an interaction without impression id turns out to belong to a later impression that arrived after it.
+    """
+
+    row_id: str
+    content_id: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
-    """The story went on (``next_row_id`` after ``gap_s`` of event time) or ended there (None)."""
+    """The story went on (``next_row_id`` after ``gap_s`` of event time) or ended there (None).
+
+    Said again, with another answer, when an impression that belongs in between arrives out of order: the last counts.
+    """
 
     row_id: str
     next_row_id: str | None = None
@@ -79,4 +93,4 @@ class Retracted:
     row_id: str
 
 
-RowChange: TypeAlias = Opened | Consumed | Closed | Organic | Retracted
+RowChange: TypeAlias = Opened | Consumed | Withdrawn | Closed | Organic | Retracted

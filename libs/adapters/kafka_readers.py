@@ -1,0 +1,225 @@
+"""The reader ports on Kafka: by assigned partitions, and as a member of a group."""
+
+import asyncio
+from collections.abc import Awaitable, Iterable, Mapping
+from typing import Any, Final
+
+import aiokafka
+import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from libs.adapters.kafka_logs import limit_kafka_logs
+from libs.adapters.log_errors import out_of_range
+from libs.adapters.ports import Record, TopicPartition
+from libs.errors import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_TIMEOUT_MS: Final = 10_000  # an 8 s black hole costs 32 s more after healing at the 40 s default
+_COMMIT_S: Final = 5.0  # aiokafka retries a commit for ever
+_START_S: Final = 30.0  # a join may wait out another member's session of 10 s, twice
+_STOP_S: Final = 5.0
+# aiokafka keeps one fetch in flight for each broker: a record of one partition waits for the long poll on the others.
+# 500 ms, the default, would be added to the time from a click to what is learned from it.
+_FETCH_WAIT_MS: Final = 50
+
+
+class _Reader:
+    """What both readers do with a consumer."""
+
+    def __init__(self, bootstrap_servers: str, group_id: str, auto_offset_reset: str) -> None:
+        limit_kafka_logs()
+        self._bootstrap_servers = bootstrap_servers
+        self._group_id = group_id
+        self._auto_offset_reset = auto_offset_reset
+        self._consumer: AIOKafkaConsumer | None = None
+
+    @property
+    def _live(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise StoreUnavailable("the reader is not started")
+        return self._consumer
+
+    async def _open(self, *topics: str) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            *topics,
+            bootstrap_servers=self._bootstrap_servers,
+            group_id=self._group_id,
+            enable_auto_commit=False,
+            auto_offset_reset=self._auto_offset_reset,
+            isolation_level="read_committed",
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            fetch_max_wait_ms=_FETCH_WAIT_MS,
+        )
+        try:
+            async with asyncio.timeout(_START_S):
+                await consumer.start()
+        except (TimeoutError, KafkaError) as error:
+            await _close(consumer)
+            raise StoreUnavailable(f"no broker at {self._bootstrap_servers}: {error!r}") from error
+        except BaseException:
+            await _close(consumer)
+            raise
+        self._consumer = consumer
+        return consumer
+
+    async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return the next records, each partition in offset order; empty after ``timeout_ms``."""
+        try:
+            found = await self._live.getmany(timeout_ms=timeout_ms, max_records=max_records)
+        except OffsetOutOfRangeError as error:
+            ((tp, offset),) = list(error.args[0].items())[:1]
+            raise out_of_range(_port(tp), offset) from error
+        except KafkaError as error:
+            raise StoreUnavailable(f"reading failed: {error!r}") from error
+        return [_record(record) for records in found.values() for record in records]
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Return high water mark minus position where both are known; local, never blocks."""
+        lags: dict[TopicPartition, int] = {}
+        for tp in self._live.assignment():
+            position, end = _position(self._live, tp), self._live.highwater(tp)
+            if position is not None and end is not None:
+                lags[_port(tp)] = max(0, end - position)
+        return lags
+
+    async def stop(self) -> None:
+        """Close."""
+        consumer, self._consumer = self._consumer, None
+        if consumer is not None:
+            await _close(consumer)
+
+    async def _commit(self, offsets: Mapping[aiokafka.TopicPartition, int] | None) -> bool:
+        try:
+            await asyncio.wait_for(self._live.commit(offsets), _COMMIT_S)
+        except (TimeoutError, KafkaError) as error:
+            log.warning("reader.commit_failed", group=self._group_id, error=repr(error))
+            return False
+        return True
+
+
+class KafkaPartitionReader(_Reader):
+    """Reads assigned partitions from given offsets.
+
+    Raises ``RefusedStart`` from ``poll`` at an offset that the log does not hold: never a silent jump.
+    """
+
+    def __init__(self, bootstrap_servers: str, group_id: str) -> None:
+        super().__init__(bootstrap_servers, group_id, auto_offset_reset="none")
+        self._ends: dict[TopicPartition, int] = {}
+
+    async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Assign exactly these partitions and seek each to its offset (-1: the beginning)."""
+        consumer = await self._open()
+        try:
+            beginnings = await _ask(consumer.beginning_offsets(_kafka(offsets)))
+            self._ends = await _ask(consumer.end_offsets(_kafka(offsets)))
+        except BaseException:
+            await self.stop()
+            raise
+        consumer.assign(_kafka(offsets))
+        for tp, offset in offsets.items():  # nothing awaits in between, or aiokafka would look for a position itself
+            consumer.seek(aiokafka.TopicPartition(*tp), beginnings[tp] if offset < 0 else offset)
+
+    def pause(self) -> None:
+        """Stop fetching."""
+        self._live.pause(*self._live.assignment())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._live.resume(*self._live.paused())
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the next offset of each assigned partition; local, never blocks."""
+        found = {_port(tp): _position(self._live, tp) for tp in self._live.assignment()}
+        return {tp: position for tp, position in found.items() if position is not None}
+
+    def lag(self) -> dict[TopicPartition, int]:
+        """Return the end as last heard of, minus the position; local, never blocks."""
+        return {tp: max(0, self._end(tp) - position) for tp, position in self.positions().items()}
+
+    async def end_offsets(self) -> dict[TopicPartition, int]:
+        """Ask the broker for the log ends; raises ``StoreUnavailable``."""
+        self._ends = await _ask(self._live.end_offsets(list(self._live.assignment())))
+        return dict(self._ends)
+
+    async def beginning_offsets(self) -> dict[TopicPartition, int]:
+        """Ask the broker for the first retained offsets; raises ``StoreUnavailable``."""
+        return await _ask(self._live.beginning_offsets(list(self._live.assignment())))
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
+        """Store offsets for lag displays; False when the broker did not take them in 5 s."""
+        return await self._commit({aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()})
+
+    def _end(self, tp: TopicPartition) -> int:
+        # Before a partition's first fetch, the answer that start() got is what is known.
+        return max(self._live.highwater(aiokafka.TopicPartition(*tp)) or 0, self._ends.get(tp, 0))
+
+
+class KafkaGroupReader(_Reader):
+    """Reads one topic as a member of a consumer group, at least once."""
+
+    def __init__(self, bootstrap_servers: str, group_id: str, topic: str) -> None:
+        super().__init__(bootstrap_servers, group_id, auto_offset_reset="earliest")
+        self._topic = topic
+
+    async def start(self) -> None:
+        """Join the group; a group without offsets starts at the beginning."""
+        await self._open(self._topic)
+
+    async def commit(self) -> bool:
+        """Commit what was returned by ``poll`` so far; False when the broker did not take it in 5 s."""
+        return not self._live.assignment() or await self._commit(None)
+
+    async def rewind(self) -> None:
+        """Seek every assigned partition to the beginning of what is retained."""
+        if not self._live.assignment():
+            return  # more members than partitions: there is nothing of this member's to read again
+        try:
+            found = await self._live.seek_to_beginning()
+        except KafkaError as error:
+            raise StoreUnavailable(f"rewinding failed: {error!r}") from error
+        if not found:
+            raise StoreUnavailable("rewinding timed out")
+
+
+def _kafka(partitions: Iterable[TopicPartition]) -> list[aiokafka.TopicPartition]:
+    return [aiokafka.TopicPartition(*tp) for tp in partitions]
+
+
+def _port(tp: aiokafka.TopicPartition) -> TopicPartition:
+    return TopicPartition(tp.topic, tp.partition)
+
+
+def _record(found: Any) -> Record:
+    return Record(
+        found.topic, found.partition, found.offset, found.timestamp, found.key, found.value, tuple(found.headers)
+    )
+
+
+def _position(consumer: AIOKafkaConsumer, tp: aiokafka.TopicPartition) -> int | None:
+    """Return the position without waiting: the public ``position()`` waits while there is none."""
+    subscription = consumer._subscription.subscription
+    assignment = subscription and subscription.assignment
+    if not assignment or tp not in assignment.tps:
+        return None
+    state = assignment.state_value(tp)
+    return int(state.position) if state.has_valid_position else None
+
+
+async def _ask(question: Awaitable[Mapping[aiokafka.TopicPartition, int]]) -> dict[TopicPartition, int]:
+    try:
+        answer = await question
+    except KafkaError as error:
+        raise StoreUnavailable(f"the broker did not answer: {error!r}") from error
+    return {_port(tp): offset for tp, offset in answer.items()}
+
+
+async def _close(consumer: AIOKafkaConsumer) -> None:
+    stopping = asyncio.ensure_future(consumer.stop())
+    done, _ = await asyncio.wait([stopping], timeout=_STOP_S)
+    if not done:  # leaving the group needs a broker that answers
+        stopping.cancel()
+        await consumer._client.close()
+    await asyncio.gather(stopping, return_exceptions=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, TypeAlias
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import FiniteFloat, StringConstraints
+from pydantic import FiniteFloat, Strict, StringConstraints
 
 SCHEMA: Final = 1
 MAX_HISTORY = 30  # rl.md §2: the state is the last 30 consumed contents
@@ -16,12 +16,17 @@ MAX_CANDIDATES = 1_000
 MAX_SLATE = 50
 MAX_CONTEXT = 64
 
-ContentId: TypeAlias = Annotated[int, Ge(0), Le(2**63 - 1)]  # SQL bigint
+# Strict: "12" is not 12 and true is not 1. What the JSON Schema says is what the codec accepts.
+Integer: TypeAlias = Annotated[int, Strict()]
+# Squares of such numbers and sums over any of the lists below stay finite in float32.
+Number: TypeAlias = Annotated[FiniteFloat, Strict(), Ge(-1e15), Le(1e15)]
+
+ContentId: TypeAlias = Annotated[Integer, Ge(0), Le(2**63 - 1)]  # SQL bigint
 Identifier: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[\x21-\x7E]+$")]
 UserId: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-TimestampMs: TypeAlias = Annotated[int, Ge(0), Le(253_402_300_799_000)]  # the end of year 9999
+TimestampMs: TypeAlias = Annotated[Integer, Ge(0), Le(253_402_300_799_000)]  # the end of year 9999
 ContextName: TypeAlias = Annotated[str, StringConstraints(min_length=1, max_length=64)]
-ContextValue: TypeAlias = FiniteFloat | Annotated[str, StringConstraints(max_length=128)]
+ContextValue: TypeAlias = Number | Annotated[str, StringConstraints(max_length=128)]
 
 Kind: TypeAlias = Literal["click", "view", "like", "hide", "reward", "seen"]
 Source: TypeAlias = Literal["live", "backfill"]
@@ -42,16 +47,16 @@ class Impression:
     user_id: UserId
     slate: Annotated[tuple[ContentId, ...], MinLen(1), MaxLen(MAX_SLATE)]
     history: Annotated[tuple[ContentId, ...], MaxLen(MAX_HISTORY)] = ()
-    history_age_s: Annotated[tuple[Annotated[FiniteFloat, Ge(0)], ...], MaxLen(MAX_HISTORY)] = ()
+    history_age_s: Annotated[tuple[Annotated[Number, Ge(0)], ...], MaxLen(MAX_HISTORY)] = ()
     context: Annotated[dict[ContextName, ContextValue], MaxLen(MAX_CONTEXT)] = field(default_factory=dict)
     candidates: Annotated[tuple[ContentId, ...], MaxLen(MAX_CANDIDATES)] = ()
-    scores: Annotated[tuple[FiniteFloat, ...], MaxLen(MAX_CANDIDATES)] = ()
-    log_propensities: Annotated[tuple[Annotated[FiniteFloat, Le(0)], ...], MaxLen(MAX_SLATE)] = ()
+    scores: Annotated[tuple[Number, ...], MaxLen(MAX_CANDIDATES)] = ()
+    log_propensities: Annotated[tuple[Annotated[Number, Le(0)], ...], MaxLen(MAX_SLATE)] = ()
     policy: Identifier = "external"
     arm: Arm = "external"
-    temperature: Annotated[FiniteFloat, Ge(0)] = 0.0
-    epsilon: Annotated[FiniteFloat, Ge(0), Le(1)] = 0.0
-    snapshot_version: Annotated[int, Ge(0)] = 0
+    temperature: Annotated[Number, Ge(0)] = 0.0
+    epsilon: Annotated[Number, Ge(0), Le(1)] = 0.0
+    snapshot_version: Annotated[Integer, Ge(0), Le(2**63 - 1)] = 0
     recommendation_id: Identifier | None = None
     timestamp_ms: TimestampMs | None = None
     source: Source = "live"
@@ -69,10 +74,10 @@ class Interaction:
     content_id: ContentId | None = None
     impression_id: Identifier | None = None
     recommendation_id: Identifier | None = None
-    dwell_ms: Annotated[int, Ge(0)] | None = None
-    ratio: Annotated[FiniteFloat, Ge(0), Le(1)] | None = None
-    value: FiniteFloat | None = None
-    positions: Annotated[tuple[Annotated[int, Ge(0), Le(MAX_SLATE - 1)], ...], MaxLen(MAX_SLATE)] = ()
+    dwell_ms: Annotated[Integer, Ge(0), Le(2**53)] | None = None
+    ratio: Annotated[Number, Ge(0), Le(1)] | None = None
+    value: Number | None = None
+    positions: Annotated[tuple[Annotated[Integer, Ge(0), Le(MAX_SLATE - 1)], ...], MaxLen(MAX_SLATE)] = ()
     timestamp_ms: TimestampMs | None = None
     source: Source = "live"
     type: Literal["interaction"] = "interaction"
@@ -86,10 +91,10 @@ class Content:
     content_id: ContentId
     title: Annotated[str, StringConstraints(max_length=2_000)] = ""
     description: Annotated[str, StringConstraints(max_length=20_000)] = ""
-    embedding: Annotated[tuple[FiniteFloat, ...], MaxLen(4_096)] | None = None
+    embedding: Annotated[tuple[Number, ...], MaxLen(4_096)] | None = None
     vector_version: Annotated[str, StringConstraints(max_length=64)] = ""
     kind: Annotated[str, StringConstraints(max_length=64)] = ""
-    hidden: bool = False
+    hidden: Annotated[bool, Strict()] = False
     published_at_ms: TimestampMs | None = None
     type: Literal["content"] = "content"
     schema: Literal[1] = SCHEMA

@@ -164,9 +164,20 @@ async def _close(producer: AIOKafkaProducer) -> None:
     stopping = asyncio.ensure_future(producer.stop())
     await asyncio.wait([stopping], timeout=_STOP_S)
     if not stopping.done():
-        producer._message_accumulator.fail_all(KafkaTimeoutError("the producer was closed first"))
-        await producer.client.close()
-        await asyncio.wait([stopping], timeout=_STOP_S)
-    if not stopping.done():
-        stopping.cancel()
+        await _abandon(producer)
     await asyncio.gather(stopping, return_exceptions=True)
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """Take apart a producer that cannot flush: aiokafka has no public way to give up what is pending."""
+    await producer.client.close()
+    sender = producer._sender.sender_task
+    while not sender.done():  # its first cancellation only makes it wait for the requests in flight
+        sender.cancel()
+        await asyncio.wait([sender], timeout=0.2)
+    accumulator = producer._message_accumulator
+    batches = {batch for waiting in accumulator._batches.values() for batch in waiting} | accumulator._pending_batches
+    accumulator._pending_batches |= batches  # a batch that fails removes itself from there
+    for batch in batches:
+        batch.failure(KafkaTimeoutError("the producer was closed first"))
+        batch._drain_waiter.exception()  # nobody waits for it, and asyncio would log that

@@ -34,6 +34,7 @@ class _Reader:
         self._group_id = group_id
         self._auto_offset_reset = auto_offset_reset
         self._consumer: AIOKafkaConsumer | None = None
+        self._committing: asyncio.Future[None] | None = None
 
     @property
     def _live(self) -> AIOKafkaConsumer:
@@ -89,14 +90,24 @@ class _Reader:
         consumer, self._consumer = self._consumer, None
         if consumer is not None:
             await _close(consumer)
+        if self._committing is not None:
+            self._committing.cancel()
+            await asyncio.gather(self._committing, return_exceptions=True)
 
     async def _commit(self, offsets: Mapping[aiokafka.TopicPartition, int] | None) -> bool:
-        try:
-            await asyncio.wait_for(self._live.commit(offsets), _COMMIT_S)
-        except (TimeoutError, KafkaError) as error:
-            log.warning("reader.commit_failed", group=self._group_id, error=repr(error))
+        # A commit without a broker is left to itself, not cancelled: aiokafka shields the request inside, and its
+        # failure would be logged as never retrieved. Until it has ended there is no second one.
+        if self._committing is not None and not self._committing.done():
             return False
-        return True
+        self._committing = asyncio.ensure_future(self._live.commit(offsets))
+        await asyncio.wait([self._committing], timeout=_COMMIT_S)
+        error = self._committing.exception() if self._committing.done() else TimeoutError()
+        if error is None:
+            return True
+        if not isinstance(error, (TimeoutError, KafkaError)):
+            raise error
+        log.warning("reader.commit_failed", group=self._group_id, error=repr(error))
+        return False
 
 
 class KafkaPartitionReader(_Reader):
@@ -218,8 +229,9 @@ async def _ask(question: Awaitable[Mapping[aiokafka.TopicPartition, int]]) -> di
 
 async def _close(consumer: AIOKafkaConsumer) -> None:
     stopping = asyncio.ensure_future(consumer.stop())
-    done, _ = await asyncio.wait([stopping], timeout=_STOP_S)
-    if not done:  # leaving the group needs a broker that answers
-        stopping.cancel()
+    await asyncio.wait([stopping], timeout=_STOP_S)
+    while not stopping.done():  # leaving the group needs a broker that answers
         await consumer._client.close()
+        stopping.cancel()
+        await asyncio.wait([stopping], timeout=0.2)
     await asyncio.gather(stopping, return_exceptions=True)

@@ -1,5 +1,6 @@
 """Each port's adapters, side by side: the in-memory twin and the real thing on the shared stack."""
 
+import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 
 from libs.adapters import memory
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
+from libs.adapters.ports import SnapshotStore, UserHistory
+from libs.adapters.snapshot_store import RedisSnapshotStore
+from libs.adapters.user_history import RedisUserHistory
 from tests.contract.event_log_stand import EventLog
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
@@ -37,3 +41,24 @@ async def event_log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
             admin=admin,
             closing=closing,
         )
+
+
+@pytest.fixture(params=["memory", REAL])
+async def snapshots(request: pytest.FixtureRequest) -> AsyncIterator[SnapshotStore]:
+    if request.param == "memory":
+        yield memory.MemorySnapshotStore()
+        return
+    store = RedisSnapshotStore(request.getfixturevalue("stack").redis_url, f"test-{uuid.uuid4().hex}")
+    yield store
+    await store.close()
+
+
+@pytest.fixture(params=["memory", REAL])
+async def histories(request: pytest.FixtureRequest) -> AsyncIterator[UserHistory]:
+    """A store that keeps five visits for each user."""
+    if request.param == "memory":
+        yield memory.MemoryUserHistory(cap=5)
+        return
+    store = RedisUserHistory(request.getfixturevalue("stack").redis_url, cap=5, prefix=f"test-{uuid.uuid4().hex}")
+    yield store
+    await store.close()

@@ -1,0 +1,109 @@
+"""User histories on Redis (streaming.md §4)."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from libs.adapters.ports import Visit
+from libs.adapters.redis_client import connect, reaching_redis
+
+_EXPIRY_S: Final = 180 * 24 * 3_600  # half a year: whoever returns later is as good as new
+_CHUNK: Final = 500  # visits for each script call: a few milliseconds in which Redis does nothing else
+
+# Only what is newly added and stays under the cap counts as consumed, so that reading the log again changes nothing.
+_APPEND: Final = """
+local cap, expiry = tonumber(ARGV[1]), tonumber(ARGV[2])
+for i = 2, #KEYS do
+  local at = 3 * (i - 1)
+  local score, member, content = ARGV[at], ARGV[at + 1], ARGV[at + 2]
+  if redis.call('ZADD', KEYS[i], 'NX', score, member) == 1 then
+    redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -cap - 1)
+    redis.call('EXPIRE', KEYS[i], expiry)
+    if redis.call('ZSCORE', KEYS[i], member) then
+      redis.call('HINCRBY', KEYS[1], content, 1)
+    end
+  end
+end
+"""
+
+
+class RedisUserHistory:
+    """A sorted set for each user, score = event time in ms, member = ``event_id:content_id``.
+
+    Parameters
+    ----------
+    cap
+        Visits kept for each user; the state of rl.md §2 needs 30, the rest is for repairs and exclusion.
+    prefix
+        Of all keys.
+    """
+
+    def __init__(self, url: str, cap: int = 100, prefix: str = "history") -> None:
+        self._redis = connect(url)
+        self._append = self._redis.register_script(_APPEND)
+        self._cap = cap
+        self._prefix = prefix
+
+    async def append(self, visits: Sequence[tuple[str, Visit]]) -> None:
+        """Add visits; one already there, or older than all of a full history, changes nothing."""
+        for start in range(0, len(visits), _CHUNK):
+            chunk = visits[start : start + _CHUNK]
+            keys = [self._key("consumptions"), *(self._user(user_id) for user_id, _ in chunk)]
+            args: list[str | int] = [self._cap, _EXPIRY_S]
+            for _, visit in chunk:
+                args += (visit.timestamp_ms, f"{visit.event_id}:{visit.content_id}", visit.content_id)
+            async with reaching_redis():
+                await self._append(keys=keys, args=args)
+
+    async def recent(self, user_id: str, limit: int) -> list[Visit]:
+        """Return the newest visits, newest first."""
+        if limit < 1:
+            return []
+        async with reaching_redis():
+            found = await self._redis.zrange(self._user(user_id), 0, limit - 1, desc=True, withscores=True)
+        return [_visit(member, score) for member, score in found]
+
+    async def mark_seen(self, user_ids: Sequence[str]) -> None:
+        """Remember that events named these users."""
+        async with reaching_redis(), self._redis.pipeline(transaction=False) as pipeline:
+            for user_id in set(user_ids):
+                pipeline.set(self._key(f"seen:{user_id}"), b"", ex=_EXPIRY_S)
+            await pipeline.execute()
+
+    async def seen(self, user_id: str) -> bool:
+        """Return whether any event named this user."""
+        async with reaching_redis():
+            return bool(await self._redis.exists(self._key(f"seen:{user_id}"), self._user(user_id)))
+
+    async def consumptions(self, content_ids: Sequence[int]) -> list[int]:
+        """Return how often each content was appended."""
+        if not content_ids:
+            return []
+        async with reaching_redis():
+            counts = await self._redis.hmget(self._key("consumptions"), [str(number) for number in content_ids])
+        return [int(count or 0) for count in counts]
+
+    async def generation(self) -> str | None:
+        """Return the generation key; None means that Redis came back empty."""
+        async with reaching_redis():
+            name = await self._redis.get(self._key("generation"))
+        return None if name is None else str(name, "utf-8")
+
+    async def begin_generation(self, name: str) -> None:
+        """Set the generation key."""
+        async with reaching_redis():
+            await self._redis.set(self._key("generation"), name)
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._redis.aclose()
+
+    def _user(self, user_id: str) -> str:
+        return self._key(f"user:{user_id}")
+
+    def _key(self, name: str) -> str:
+        return f"{self._prefix}:{name}"
+
+
+def _visit(member: bytes, score: float) -> Visit:
+    event_id, _, content_id = member.decode().rpartition(":")
+    return Visit(event_id, int(content_id), int(score))

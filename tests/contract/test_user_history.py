@@ -1,0 +1,86 @@
+"""What ingest, projector and serving rely on of user histories, held against Redis and against the twin."""
+
+import itertools
+
+import pytest
+
+from libs.adapters.ports import UserHistory, Visit
+
+
+def visits(*numbers: int) -> list[tuple[str, Visit]]:
+    return [("ann", Visit(f"event:{number}", 100 + number, number)) for number in numbers]
+
+
+async def ids(histories: UserHistory, user_id: str = "ann", limit: int = 100) -> list[int]:
+    return [visit.content_id for visit in await histories.recent(user_id, limit)]
+
+
+async def test_an_unknown_user_has_no_history(histories: UserHistory) -> None:
+    assert await histories.recent("nobody", 10) == []
+    assert not await histories.seen("nobody")
+
+
+async def test_visits_come_back_newest_first_whatever_their_order(histories: UserHistory) -> None:
+    await histories.append(visits(2, 5, 1))
+    await histories.append(visits(3))
+    assert await histories.recent("ann", 10) == [visit for _, visit in visits(5, 3, 2, 1)]
+    assert await ids(histories, limit=2) == [105, 103]
+    assert await ids(histories, limit=0) == []
+
+
+async def test_appending_twice_changes_nothing(histories: UserHistory) -> None:
+    await histories.append(visits(1, 2, 2, 1))
+    await histories.append(visits(1, 2))
+    assert await ids(histories) == [102, 101]
+    assert await histories.consumptions([101, 102, 103]) == [1, 1, 0]
+
+
+async def test_the_same_content_in_two_events_counts_twice(histories: UserHistory) -> None:
+    await histories.append([("ann", Visit("a", 7, 1)), ("ann", Visit("b", 7, 2)), ("bob", Visit("c", 7, 1))])
+    assert await ids(histories) == [7, 7]
+    assert await histories.consumptions([7]) == [3]
+
+
+async def test_a_full_history_drops_its_oldest(histories: UserHistory) -> None:
+    await histories.append(visits(*range(1, 9)))
+    assert await ids(histories) == [108, 107, 106, 105, 104]
+
+
+async def test_reading_the_whole_log_again_changes_nothing(histories: UserHistory) -> None:
+    log = visits(*range(1, 9))
+    for _ in range(2):
+        for visit in log:
+            await histories.append([visit])
+    assert await ids(histories) == [108, 107, 106, 105, 104]
+    assert await histories.consumptions(list(range(101, 109))) == [1] * 8
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(["a", "b", "c"])))
+async def test_visits_of_one_millisecond_have_one_order(histories: UserHistory, order: tuple[str, ...]) -> None:
+    await histories.append([("ann", Visit(name, 1, 5)) for name in order])
+    assert [visit.event_id for visit in await histories.recent("ann", 3)] == ["c", "b", "a"]
+
+
+async def test_more_than_one_chunk_of_visits_arrives(histories: UserHistory) -> None:
+    await histories.append([(f"user-{number}", Visit("e", number, 1)) for number in range(1_203)])
+    assert await ids(histories, "user-1202") == [1202]
+    assert await histories.consumptions([0, 600, 1202]) == [1, 1, 1]
+
+
+async def test_users_are_seen_with_and_without_a_history(histories: UserHistory) -> None:
+    await histories.mark_seen(["bob", "bob", "zoë"])
+    await histories.mark_seen([])
+    await histories.append(visits(1))
+    assert [await histories.seen(user) for user in ("bob", "zoë", "ann", "eve")] == [True, True, True, False]
+    assert await histories.recent("bob", 10) == []
+
+
+async def test_nothing_to_do_is_fine(histories: UserHistory) -> None:
+    await histories.append([])
+    assert await histories.consumptions([]) == []
+
+
+async def test_the_generation_is_kept(histories: UserHistory) -> None:
+    assert await histories.generation() is None
+    await histories.begin_generation("g1")
+    assert await histories.generation() == "g1"

@@ -113,6 +113,11 @@ class Readings:
         """Age of that snapshot; NaN before the first."""
         return self.serving.value("moard_serving_snapshot_age_seconds")
 
+    @property
+    def contents(self) -> int:
+        """Contents that serving can rank."""
+        return int(self.serving.total("moard_serving_contents"))
+
     def freshness_s(self, q: float) -> float:
         """Return a quantile of the time from a click's acknowledgement to rankings that learned from it."""
         return self.serving.quantile("moard_freshness_seconds", q)

@@ -1,17 +1,23 @@
 """Each port's adapters, side by side: the in-memory twin and the real thing on the shared stack."""
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import make_url
 
+from infra.migrations import upgrade
 from libs.adapters import memory
+from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.ports import SnapshotStore, UserHistory
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.user_history import RedisUserHistory
+from tests.contract.catalogue_stand import VECTOR_SIZE, Catalogue, create_legacy_tables, execute, twin
 from tests.contract.event_log_stand import EventLog
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
@@ -62,3 +68,37 @@ async def histories(request: pytest.FixtureRequest) -> AsyncIterator[UserHistory
     store = RedisUserHistory(request.getfixturevalue("stack").redis_url, cap=5, prefix=f"test-{uuid.uuid4().hex}")
     yield store
     await store.close()
+
+
+@asynccontextmanager
+async def fresh_database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    if request.param == "sqlite":
+        yield f"sqlite+aiosqlite:///{tmp_path}/catalogue.db"
+        return
+    shared = request.getfixturevalue("stack").database_url
+    name = f"test_{uuid.uuid4().hex}"
+    await execute(shared, (f"CREATE DATABASE {name}", {}))
+    yield make_url(shared).set(database=name).render_as_string(hide_password=False)
+    await execute(shared, (f"DROP DATABASE {name}", {}))
+
+
+@pytest.fixture(params=["sqlite", pytest.param("mariadb", marks=pytest.mark.stack)])
+async def database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[str]:
+    """The URL of an empty database of this test's own."""
+    async with fresh_database(request, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mariadb", marks=pytest.mark.stack)])
+async def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Catalogue]:
+    """The legacy tables beside moard's own, both empty."""
+    if request.param == "memory":
+        yield twin()
+        return
+    async with fresh_database(request, tmp_path) as url:
+        await create_legacy_tables(url)
+        await asyncio.to_thread(upgrade, url)
+        store = SqlContentStore(url, VECTOR_SIZE)
+        await store.start()
+        yield Catalogue(store, url)
+        await store.close()

@@ -1,0 +1,62 @@
+"""Alembic migrations of moard's own tables. The legacy tables beside them belong to the backend."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import create_async_engine
+
+from libs.errors import StoreUnavailable
+
+FOLDER: Final = Path(__file__).parent
+
+
+def upgrade(url: str) -> None:
+    """Bring the database to the newest schema; does nothing when it is there already.
+
+    Blocks, and starts an event loop of its own: call it in a thread from asynchronous code.
+
+    Raises
+    ------
+    StoreUnavailable
+        When the database does not answer.
+    """
+    _create_folder(url)
+    asyncio.run(_migrate(url, lambda config: command.upgrade(config, "head")))
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Take back migrations down to a revision, their data with them; ``base`` is before the first."""
+    asyncio.run(_migrate(url, lambda config: command.downgrade(config, revision)))
+
+
+def _create_folder(url: str) -> None:
+    database = make_url(url).database
+    if make_url(url).get_backend_name() == "sqlite" and database and database != ":memory:":
+        Path(database).parent.mkdir(parents=True, exist_ok=True)
+
+
+async def _migrate(url: str, run: Callable[[Config], None]) -> None:
+    def migrate(connection: Connection) -> None:
+        config = Config()
+        config.set_main_option("script_location", str(FOLDER))
+        config.attributes["connection"] = connection
+        run(config)
+
+    engine = create_async_engine(url)
+    try:
+        async with engine.connect() as connection:
+            if engine.dialect.name == "sqlite":
+                # Several services read while one writes. The mode stays with the file.
+                await connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            await connection.run_sync(migrate)
+            await connection.commit()
+    except (OSError, DBAPIError) as error:
+        raise StoreUnavailable(f"the database could not be migrated: {error}") from error
+    finally:
+        await engine.dispose()

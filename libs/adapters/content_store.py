@@ -1,0 +1,139 @@
+"""The catalogue in SQL: MariaDB or MySQL through asyncmy, SQLite through aiosqlite."""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Insert, inspect, make_url, select
+from sqlalchemy.dialects import mysql, sqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+
+from libs.adapters.content_tables import LEGACY, OWN, USERS, both, legacy_rows, merged, own_rows
+from libs.adapters.ports import StoredContent
+from libs.adapters.vectors import to_octets
+from libs.errors import RefusedStart, StoreUnavailable
+
+DEADLINE_S: Final = 3.0  # of one call; a ranking that misses contents degrades rather than wait longer
+_POOL_SIZE: Final = 5
+_RECYCLE_S: Final = 1_800  # below MySQL's wait_timeout of 8 h and what firewalls allow
+
+
+class SqlContentStore:
+    """moard's own contents over the legacy ones. Works without the legacy tables.
+
+    Parameters
+    ----------
+    url
+        SQLAlchemy URL, ``mysql+asyncmy://…`` or ``sqlite+aiosqlite://…``, of a database that was migrated.
+    vector_size
+        Length of a usable vector.
+    """
+
+    def __init__(self, url: str, vector_size: int) -> None:
+        self._engine = _engine(url)
+        self._vector_size = vector_size
+        self._tables: frozenset[str] | None = None
+
+    async def start(self) -> None:
+        """Connect; raises ``StoreUnavailable``, and ``RefusedStart`` for a database that was not migrated."""
+        async with self._connected():
+            pass
+
+    async def get(self, content_ids: Sequence[int]) -> list[StoredContent]:
+        """Return those that exist, in no particular order, in one query."""
+        ids = [content_id for content_id in set(content_ids) if -(2**63) <= content_id < 2**63]
+        if not ids:
+            return []
+        async with self._connected() as connection:
+            own, legacy = own_rows().where(OWN.c.content_id.in_(ids)), legacy_rows().where(LEGACY.c.id.in_(ids))
+            rows = (await connection.execute(both(own, legacy) if self._has("contents") else own)).all()
+        return list(merged(list(rows), self._vector_size).values())
+
+    async def put(self, content: StoredContent) -> None:
+        """Insert or replace one content in moard's own table."""
+        embedding = None if content.embedding is None else to_octets(content.embedding, self._vector_size)
+        values = {
+            "content_id": content.content_id,
+            "title": content.title,
+            "description": content.description,
+            "embedding": embedding,
+            "vector_version": content.vector_version,
+            "kind": content.kind,
+            "hidden": content.hidden,
+            "published_at_ms": content.published_at_ms,
+            "updated_at_ms": time.time_ns() // 1_000_000,
+        }
+        async with self._connected() as connection:
+            await connection.execute(_upsert(self._engine.dialect.name, values))
+            await connection.commit()
+
+    async def changed_since(self, cursor: str | None, limit: int) -> tuple[list[StoredContent], str | None]:
+        """Return the next page of all contents by id, and the cursor of the next page (None at the end)."""
+        after = -1 if cursor is None else int(cursor)
+        async with self._connected() as connection:
+            own = own_rows().where(OWN.c.content_id > after).order_by(OWN.c.content_id).limit(limit)
+            legacy = legacy_rows().where(LEGACY.c.id > after).order_by(LEGACY.c.id).limit(limit)
+            rows = (await connection.execute(both(own, legacy) if self._has("contents") else own)).all()
+        # A page of legacy vectors is megabytes of JSON: not on the loop that answers rankings.
+        contents = await asyncio.to_thread(merged, list(rows), self._vector_size)
+        ids = sorted(contents)[:limit]
+        return [contents[content_id] for content_id in ids], str(ids[-1]) if len(ids) == limit else None
+
+    async def user_exists(self, user_id: str) -> bool:
+        """Return whether the users table has this UUID; False for text that is no UUID."""
+        try:
+            octets = uuid.UUID(user_id).bytes
+        except ValueError:
+            return False
+        async with self._connected() as connection:
+            if not self._has("users"):
+                return False
+            found = await connection.execute(select(USERS.c.uuid).where(USERS.c.uuid == octets).limit(1))
+            return found.first() is not None
+
+    async def close(self) -> None:
+        """Close the pool."""
+        await self._engine.dispose()
+
+    def _has(self, name: str) -> bool:
+        return self._tables is not None and name in self._tables
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with asyncio.timeout(DEADLINE_S), self._engine.connect() as connection:
+                if self._tables is None:
+                    self._tables = await connection.run_sync(_tables)
+                yield connection
+        except (TimeoutError, OSError, DBAPIError, PoolTimeout) as error:
+            raise StoreUnavailable(f"the database did not answer: {error!r}") from error
+
+
+def _engine(url: str) -> AsyncEngine:
+    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S}
+    if make_url(url).get_backend_name() == "sqlite":
+        options["connect_args"] = {"timeout": DEADLINE_S / 2}  # how long to wait for another process's write
+    else:
+        options |= {"pool_size": _POOL_SIZE, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
+    return create_async_engine(url, **options)
+
+
+def _tables(connection: Connection) -> frozenset[str]:
+    found = frozenset(inspect(connection).get_table_names())
+    if OWN.name not in found:
+        raise RefusedStart(
+            f"the database of DATABASE_URL has no table {OWN.name}: run `moard migrate` (python -m infra.migrations)"
+        )
+    return found
+
+
+def _upsert(dialect: str, values: dict[str, Any]) -> Insert:
+    replaced = {name: value for name, value in values.items() if name != "content_id"}
+    if dialect == "sqlite":
+        return sqlite.insert(OWN).values(values).on_conflict_do_update(index_elements=["content_id"], set_=replaced)
+    return mysql.insert(OWN).values(values).on_duplicate_key_update(replaced)

@@ -1,0 +1,73 @@
+"""A local MariaDB with a database and a user of moard's own."""
+
+import os
+import subprocess
+from pathlib import Path
+
+from infra.ports import LOOPBACK
+from infra.server import LocalServer, answers
+from infra.tools import MARIADB, MARIADB_INSTALL, find
+from libs.errors import RefusedStart
+
+DATABASE = "moard"
+USER = "moard"
+PASSWORD = "moard"  # noqa: S105 - a throw-away server on loopback
+
+BOOTSTRAP_SQL = f"""
+CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;
+CREATE USER IF NOT EXISTS '{USER}'@'{LOOPBACK}' IDENTIFIED BY '{PASSWORD}';
+GRANT ALL PRIVILEGES ON *.* TO '{USER}'@'{LOOPBACK}';
+FLUSH PRIVILEGES;
+"""
+
+
+class MariadbServer(LocalServer):
+    """One MariaDB on loopback."""
+
+    name = "mariadb"
+
+    def prepare(self) -> None:
+        """Create the data folder once, and the statements that make database and user."""
+        data = self._data
+        if not (data / "mysql").exists():
+            data.mkdir(parents=True, exist_ok=True)
+            options = [f"--datadir={data}", "--auth-root-authentication-method=socket", "--skip-test-db", *_as_root()]
+            command: list[str | Path] = [find(MARIADB_INSTALL), "--no-defaults", *options]
+            made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            if made.returncode != 0:
+                raise RefusedStart(f"mariadb-install-db failed in {data}: {(made.stderr or made.stdout)[-1500:]}")
+        (self.folder / "bootstrap.sql").write_text(BOOTSTRAP_SQL)
+
+    def command(self) -> list[str | Path]:
+        """Return the command line; small buffers, since the catalogue is small."""
+        return [
+            find(MARIADB),
+            "--no-defaults",
+            f"--datadir={self._data}",
+            f"--socket={self.folder / 'mariadb.sock'}",
+            f"--pid-file={self.folder / 'mariadb.pid'}",
+            f"--bind-address={LOOPBACK}",
+            f"--port={self.port}",
+            f"--init-file={self.folder / 'bootstrap.sql'}",
+            "--character-set-server=utf8mb4",
+            "--innodb-buffer-pool-size=64M",
+            "--skip-name-resolve",
+            *_as_root(),
+        ]
+
+    def is_healthy(self) -> bool:
+        """Return whether it greets clients (the greeting names its authentication plugin)."""
+        return answers(self.port, b"", b"mysql_native_password")
+
+    @property
+    def address(self) -> str:
+        """The SQLAlchemy URL."""
+        return f"mysql+asyncmy://{USER}:{PASSWORD}@{LOOPBACK}:{self.port}/{DATABASE}?charset=utf8mb4"
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+
+def _as_root() -> list[str]:
+    return ["--user=root"] if os.geteuid() == 0 else []

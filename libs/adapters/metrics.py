@@ -1,0 +1,248 @@
+"""Every metric moard shows, with its help text; the names are API (streaming.md §6).
+
+Every labelled series whose values are known is there from the start, so that no panel is empty because nothing went
+wrong yet.
+"""
+
+from collections.abc import Collection, Iterable
+from itertools import product
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_SECONDS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 20.0, 60.0)
+_REQUEST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered")
+DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
+REJECT_REASONS = ("size", "sha256", "header", "arch", "format", "finite", "canary", "vector_size")
+DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")
+LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic")
+
+
+class _Declared:
+    """Makes metrics in one registry; a label is given with its known values, none if they come at run time."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def counter(self, name: str, text: str, **labels: Collection[str]) -> Counter:
+        metric = Counter(name, text, list(labels), registry=self._registry)
+        _initialise(metric, labels)
+        return metric
+
+    def gauge(self, name: str, text: str, **labels: Collection[str]) -> Gauge:
+        metric = Gauge(name, text, list(labels), registry=self._registry)
+        _initialise(metric, labels)
+        return metric
+
+    def histogram(
+        self, name: str, text: str, buckets: tuple[float, ...] = _SECONDS, **labels: Collection[str]
+    ) -> Histogram:
+        metric = Histogram(name, text, list(labels), buckets=buckets, registry=self._registry)
+        _initialise(metric, labels)
+        return metric
+
+
+def _initialise(metric: Counter | Gauge | Histogram, labels: dict[str, Collection[str]]) -> None:
+    if labels:
+        for values in product(*labels.values()):
+            metric.labels(*values)
+
+
+class HttpMetrics:
+    """One histogram for all HTTP routes of a service."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.requests = _Declared(registry).histogram(
+            "moard_http_request_seconds",
+            "Time from the first byte of a request to the last of its answer, by route template and status.",
+            _REQUEST_SECONDS,
+            method=(),
+            route=(),
+            status=(),
+        )
+
+
+class IngestMetrics:
+    """What ingest and the history projector show."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        declared = _Declared(registry)
+        self.http = HttpMetrics(registry)
+        self.events = declared.counter(
+            "moard_ingest_events_total",
+            "Events received over HTTP, by result.",
+            result=("accepted", "rejected", "unavailable"),
+        )
+        self.buffer_records = declared.gauge(
+            "moard_ingest_buffer_records", "Records handed to the producer and not yet acknowledged."
+        )
+        self.history_errors = declared.counter(
+            "moard_ingest_history_errors_total", "Batches whose history write failed and is left to the projector."
+        )
+        self.projected = declared.counter(
+            "moard_projector_visits_total", "Visits the projector wrote into user histories."
+        )
+        self.rebuilds = declared.counter(
+            "moard_projector_rebuilds_total", "Rebuilds of all histories after the store came back empty."
+        )
+        self.lag_records = declared.gauge(
+            "moard_projector_consumer_lag_records",
+            "Records of the partition the projector has not read yet.",
+            topic=(),
+            partition=(),
+        )
+
+
+class LearnerMetrics:
+    """What the learner shows. Series are initialised for the partitions it owns."""
+
+    def __init__(self, registry: CollectorRegistry, partitions: Iterable[tuple[str, int]]) -> None:
+        declared = _Declared(registry)
+        self._declare_log(declared, list(partitions))
+        self._declare_join(declared)
+        self._declare_replay(declared)
+        self._declare_training(declared)
+        self._declare_publishing(declared)
+
+    def _declare_log(self, declared: _Declared, partitions: list[tuple[str, int]]) -> None:
+        def by_partition(name: str, text: str) -> Gauge:
+            gauge = declared.gauge(name, text, topic=(), partition=())
+            for topic, partition in partitions:
+                gauge.labels(topic, partition)
+            return gauge
+
+        self.lag_records = by_partition(
+            "moard_learner_consumer_lag_records", "High water mark minus position: records not yet read."
+        )
+        self.lag_seconds = by_partition(
+            "moard_learner_consumer_lag_seconds", "Now minus append time of the next unprocessed record; 0 when none."
+        )
+        self.log_end_offset = by_partition("moard_learner_log_end_offset", "High water mark of the partition.")
+        self.position = by_partition("moard_learner_position", "Next offset the learner will read.")
+        self.consumed = declared.counter(
+            "moard_learner_records_consumed_total", "Records read.", topic=(), partition=()
+        )
+        for topic, partition in partitions:
+            self.consumed.labels(topic, partition)
+        self.commit_failures = declared.counter(
+            "moard_learner_commit_failures_total",
+            "Offset commits the broker did not take; only lag displays depend on them.",
+        )
+
+    def _declare_join(self, declared: _Declared) -> None:
+        self.event_age = declared.histogram(
+            "moard_learner_event_age_seconds",
+            "Now minus append time of an event when it reaches a stage.",
+            stage=("arrival", "insert", "trained"),
+        )
+        self.interactions = declared.counter(
+            "moard_learner_interactions_total", "Interactions by what became of them.", outcome=OUTCOMES
+        )
+        self.dead_letters = declared.counter(
+            "moard_learner_dead_letters_total", "Records sent to the dead-letter topic.", reason=DEAD_LETTER_REASONS
+        )
+        self.clamped_times = declared.counter(
+            "moard_learner_clamped_times_total", "Event times moved into the allowed range.", bound=("future", "past")
+        )
+        self.impressions = declared.counter("moard_learner_impressions_total", "Impressions opened as rows.")
+        self.open_impressions = declared.gauge(
+            "moard_learner_open_impressions", "Impressions that may still be joined."
+        )
+        self.watermark = declared.gauge(
+            "moard_learner_watermark_timestamp_seconds", "Append time up to which deadlines were settled."
+        )
+        self.stale_history = declared.counter(
+            "moard_learner_stale_history_total",
+            "Impressions whose logged history lacks an interaction that was already acknowledged before them.",
+        )
+        self.evicted = declared.counter(
+            "moard_learner_join_evictions_total", "Join entries dropped at a cap.", cap=("user", "global")
+        )
+
+    def _declare_replay(self, declared: _Declared) -> None:
+        self.replay_rows = declared.gauge("moard_learner_replay_rows", "Rows in the replay buffer.")
+        self.inserted_rows = declared.counter("moard_learner_rows_inserted_total", "Rows put into the buffer.")
+        self.samples = declared.counter("moard_learner_samples_total", "Row samples drawn for updates.")
+        self.queue_changes = declared.gauge(
+            "moard_learner_queue_changes", "Row changes waiting for the training thread."
+        )
+
+    def _declare_training(self, declared: _Declared) -> None:
+        self.updates = declared.counter("moard_learner_updates_total", "Gradient steps taken.")
+        self.update_seconds = declared.histogram(
+            "moard_learner_update_seconds", "Time of one update.", _REQUEST_SECONDS
+        )
+        self.loss = declared.gauge("moard_learner_loss", "Loss of the last update, by part.", part=LOSS_PARTS)
+        self.q_value = declared.gauge(
+            "moard_learner_q_value", "Q of the last update's consumed contents.", stat=("mean", "max")
+        )
+        self.td_error = declared.gauge(
+            "moard_learner_td_error", "|TD error| of the last update.", quantile=("0.5", "0.99")
+        )
+        self.gradient_norm = declared.gauge("moard_learner_gradient_norm", "Norm before clipping, last update.")
+
+    def _declare_publishing(self, declared: _Declared) -> None:
+        self.checkpoint_age = declared.gauge(
+            "moard_learner_checkpoint_age_seconds", "Now minus the last complete checkpoint."
+        )
+        self.checkpoint_duration = declared.gauge(
+            "moard_learner_checkpoint_duration_seconds", "Time the last checkpoint took to write."
+        )
+        self.snapshot_version = declared.gauge(
+            "moard_learner_snapshot_version", "Version of the last published snapshot (epoch ms)."
+        )
+        self.snapshot_seconds = declared.histogram(
+            "moard_learner_snapshot_seconds", "Time to take and publish a snapshot."
+        )
+        self.snapshots_refused = declared.counter(
+            "moard_learner_snapshots_refused_total", "Snapshots the store refused: another learner holds the pointer."
+        )
+
+
+class ServingMetrics:
+    """What serving shows."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self.http = HttpMetrics(registry)
+        self._declare_snapshots(_Declared(registry))
+        self._declare_ranking(_Declared(registry))
+
+    def _declare_snapshots(self, declared: _Declared) -> None:
+        self.snapshot_age = declared.gauge(
+            "moard_serving_snapshot_age_seconds", "Now minus creation of the snapshot in use; NaN before the first."
+        )
+        self.snapshot_version = declared.gauge(
+            "moard_serving_snapshot_version", "Version in use (epoch ms), 0 before the first."
+        )
+        self.snapshot_swaps = declared.counter("moard_serving_snapshot_swaps_total", "Snapshots swapped in.")
+        self.snapshot_rejected = declared.counter(
+            "moard_serving_snapshot_rejected_total", "Snapshots refused, by reason.", reason=REJECT_REASONS
+        )
+        self.freshness = declared.histogram(
+            "moard_freshness_seconds",
+            "From the broker's acknowledgement of a click to this worker ranking with weights trained on it.",
+        )
+
+    def _declare_ranking(self, declared: _Declared) -> None:
+        self.rankings = declared.counter(
+            "moard_serving_rankings_total", "Rankings by policy and drawn arm.", policy=(), arm=()
+        )
+        self.degraded = declared.counter(
+            "moard_serving_degraded_total", "Answers given without one of the parts, by part.", reason=DEGRADED_REASONS
+        )
+        self.impressions_dropped = declared.counter(
+            "moard_serving_impressions_dropped_total", "Impressions lost at the full buffer or the deadline."
+        )
+        self.impressions = declared.counter(
+            "moard_serving_impressions_total", "Impressions acknowledged by the broker."
+        )
+        self.impressions_pending = declared.gauge(
+            "moard_serving_impressions_pending", "Impressions waiting for the broker."
+        )
+        self.contents = declared.gauge("moard_serving_contents", "Contents in the resident matrix.")
+        self.vectors_missing = declared.counter(
+            "moard_serving_vectors_missing_total",
+            "Contents met without a usable vector.",
+            reason=("missing", "broken"),
+        )

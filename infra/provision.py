@@ -1,0 +1,64 @@
+"""Installs what the local stack needs from the distribution, when it may; otherwise says the one line to type.
+
+Runs on the standard library alone: ``make setup`` calls it before anything is installed.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+
+from infra.kafka_server import resolve_jars
+from infra.tools import STACK_TOOLS, java_identity, locate, remedy
+from libs.errors import RefusedStart
+
+
+def main() -> int:
+    """Install missing programs and fetch Kafka's jars; return the exit code."""
+    missing = [tool for tool in STACK_TOOLS if locate(tool) is None]
+    packages = tuple(dict.fromkeys(package for tool in missing for package in tool.packages))
+    if packages and not _install(packages):
+        names = ", ".join(tool.executable for tool in missing)
+        print(f"Missing: {names}. {remedy(packages)}", file=sys.stderr)  # noqa: T201
+        return 2
+    try:
+        java = locate(STACK_TOOLS[0])
+        if java is not None:
+            java_identity(java)
+        print(f"Kafka's jars are in {resolve_jars()}")  # noqa: T201
+    except RefusedStart as refusal:
+        print(refusal, file=sys.stderr)  # noqa: T201
+        return 2
+    return 0
+
+
+def _install(packages: tuple[str, ...]) -> bool:
+    """Install through apt-get as root or with a sudo that asks nothing; False when neither is possible."""
+    if shutil.which("apt-get") is None:
+        return False
+    prefix: list[str] = []
+    if os.geteuid() != 0:
+        if shutil.which("sudo") is None or not _sudo_asks_nothing():
+            return False
+        prefix = ["sudo", "-n"]
+    print(f"Installing {' '.join(packages)} …", flush=True)  # noqa: T201
+    environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
+    for command in (
+        ["apt-get", "-q", "update"],
+        ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages],
+    ):
+        done = subprocess.run(  # noqa: S603
+            [*prefix, *command], env=environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            print(f"{' '.join(command)} failed: {done.stderr[-1500:]}", file=sys.stderr)  # noqa: T201
+            return False
+    return True
+
+
+def _sudo_asks_nothing() -> bool:
+    return subprocess.run(["sudo", "-n", "true"], check=False).returncode == 0  # noqa: S607
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,111 @@
+"""The ``moard`` command."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from libs.errors import RefusedStart
+
+REFUSED = 2
+"""Exit code when moard must not start like this; the message names the setting and the remedy."""
+
+app = typer.Typer(help="moard: self-hosted ranking that learns from a live event stream.", no_args_is_help=True)
+console = Console()
+Folder = Annotated[Path, typer.Option(help="Where the local stack keeps data, logs and its state file.")]
+STACK_FOLDER = Path(".moard/stack")
+
+
+@app.command()
+def up(folder: Folder = STACK_FOLDER) -> None:
+    """Start Kafka, Redis and MariaDB on this machine, and leave them running."""
+    from infra.local import LocalStack
+
+    addresses = LocalStack(folder, detached=True, broker_profile="pause").up(console.print)
+    console.print("\nPoint the services here (or write these lines into .env):")
+    for name, value in addresses.environment().items():
+        console.print(f"  {name}={value}", soft_wrap=True)
+    console.print("\nNext: moard migrate, moard topics, then python -m services.{ingest,learner,serving}")
+
+
+@app.command()
+def down(folder: Folder = STACK_FOLDER) -> None:
+    """Stop what `moard up` started."""
+    from infra.local import LocalStack
+
+    LocalStack(folder, use_external=False).down()
+    console.print("The local stack is down.")
+
+
+@app.command()
+def status(folder: Folder = STACK_FOLDER) -> None:
+    """Show which servers of the local stack run, and where."""
+    from infra.run_state import RunState
+
+    table = Table("server", "pid", "ports")
+    for name, server in RunState(folder.absolute()).running().items():
+        table.add_row(name, str(server.identity.pid), ", ".join(map(str, server.ports)))
+    console.print(table if table.row_count else "Nothing runs. Start it with: moard up")
+
+
+@app.command()
+def topics() -> None:
+    """Create moard's Kafka topics, or bring their settings up to date."""
+    from libs.adapters.event_log import KafkaTopicAdmin, topic_specs
+    from libs.adapters.settings import StackSettings, load_settings
+
+    settings = load_settings(StackSettings)
+
+    async def ensure() -> None:
+        admin = KafkaTopicAdmin(settings.kafka_bootstrap_servers)
+        try:
+            await admin.ensure(topic_specs(settings))
+        finally:
+            await admin.close()
+
+    asyncio.run(ensure())
+    for spec in topic_specs(settings):
+        console.print(f"{spec.name}: {spec.partitions} partition(s)")
+
+
+@app.command()
+def migrate() -> None:
+    """Create moard's own tables, or bring them up to date."""
+    from infra.migrations import upgrade
+    from libs.adapters.settings import StackSettings, load_settings
+
+    upgrade(load_settings(StackSettings).database_url)
+    console.print("The database is up to date.")
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def demo(context: typer.Context) -> None:
+    """Watch the whole system learn on MovieLens-100K."""
+    from examples.movielens.__main__ import main as run
+
+    sys.exit(run(context.args))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def quickstart(context: typer.Context) -> None:
+    """Run the loop in one process, on in-memory twins."""
+    from examples.quickstart.__main__ import main as run
+
+    sys.exit(run(context.args))
+
+
+def main() -> None:
+    """Run the command; a refusal is a message and an exit code, not a traceback."""
+    try:
+        app()
+    except RefusedStart as refusal:
+        Console(stderr=True).print(str(refusal), markup=False, soft_wrap=True)
+        sys.exit(REFUSED)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""The agent: row changes in, updates when due, snapshots out."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from libs.rl import agent_state
+from libs.rl.action_space import ActionSpace
+from libs.rl.batch import Batch, draw, gather
+from libs.rl.features import encode_context, log_counts
+from libs.rl.id_tables import IdTables
+from libs.rl.networks import A_EMPTY, VALUE_WEIGHTS, N, RankingNetwork, U, soft_update
+from libs.rl.popularity import Popularity
+from libs.rl.replay import NewRow, Replay, key_of
+from libs.rl.sampling import sample
+from libs.rl.settings import AgentSettings
+from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State
+from libs.rl.update import Outputs, continuation_values, forward, loss_parts
+
+__all__ = ["Agent", "AgentSettings", "Report"]
+
+_FORCED_ROWS: Final = 32  # a gradient of one row alone would jerk the weights
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one update did. When ``finite`` is false it changed no weight, and its rows count as not yet trained."""
+
+    loss: Mapping[str, float]
+    q_mean: float
+    q_max: float
+    td_p50: float
+    td_p99: float
+    gradient_norm: float
+    gap_p50_s: float
+    batch: int
+    finite: bool
+
+
+class Agent:
+    """Learn a ranking from row changes.
+
+    Notes
+    -----
+    One thread owns it. There is no clock in it and no chance but the seed's: the same calls give the same bits, also
+    across ``state`` and ``restore``.
+    """
+
+    def __init__(self, settings: AgentSettings, vector_size: int, seed: int = 0) -> None:
+        self.settings = settings
+        self.seed = seed
+        self.space = ActionSpace(vector_size)
+        self.replay = Replay(settings.capacity)
+        self.popularity = Popularity()
+        self.updates = 0
+        self.samples = 0
+        self.lost = 0  # interactions whose row had left the buffer
+        self.rng = np.random.default_rng(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            self.network = RankingNetwork(vector_size)
+        self.target = self.network.value_weights()
+        self.tables = IdTables(settings.id_lr, settings.weight_decay, seed)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=True
+        )
+        self._untrained: dict[int, list[tuple[str, int]]] = {}
+        self._trained: list[tuple[str, int]] = []
+
+    @property
+    def rows(self) -> int:
+        """Rows in the buffer."""
+        return len(self.replay)
+
+    @property
+    def inserted(self) -> int:
+        """Rows ever put into the buffer."""
+        return self.replay.inserted
+
+    @property
+    def untrained(self) -> int:
+        """Rows that hold something no gradient has seen."""
+        return self.replay.dirty
+
+    def put_content(self, content_id: int, vector: Iterable[float] | np.ndarray | None, hidden: bool = False) -> None:
+        """Set what is known of a content; rows that name it read the new vector from then on."""
+        self.space.put(content_id, vector, hidden)
+
+    def apply(self, changes: Sequence[RowChange]) -> None:
+        """Write row changes into the buffer, in order."""
+        for change in changes:
+            match change:
+                case Consumed():
+                    self._consume(change)
+                case Opened():
+                    self._open(change)
+                case Closed():
+                    self._close(change)
+                case Organic():
+                    self._add_organic(change)
+                case Retracted():
+                    self._retract(change)
+
+    def due(self, force: bool = False, replay_ratio: float | None = None) -> int:
+        """Return how many rows the next update should take, 0 when none is due.
+
+        Parameters
+        ----------
+        force
+            Go over the replay ratio for rows that no gradient has seen yet, with a smaller batch: freshness.
+        replay_ratio
+            Cap to use instead of the settings', for a learner with a backlog.
+        """
+        eligible = self.replay.eligible_rows
+        if self.rows < self.settings.learning_starts or not eligible:
+            return 0
+        batch = min(self.settings.batch_size, eligible)
+        allowed = self.inserted * (self.settings.replay_ratio if replay_ratio is None else replay_ratio)
+        if self.samples + batch <= allowed:
+            return batch
+        return min(batch, max(self.untrained, _FORCED_ROWS)) if force and self.untrained else 0
+
+    def ready(self) -> bool:
+        """Tell whether the replay ratio allows an update."""
+        return self.due() > 0
+
+    def update(self, batch_size: int | None = None) -> Report:
+        """Take one gradient step and return what it did."""
+        slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng)
+        batch = gather(self.replay, slots, self.settings.reward)
+        self.popularity.grow(len(self.space))
+        self.tables.grow(len(self.space))
+        draws = draw(batch, self.popularity.consumptions, self.settings.id_dropout, self.rng)
+        outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
+        continuation = continuation_values(self.target, self.tables, self.space, batch, self.settings)
+        parts = loss_parts(outputs, continuation, batch, draws, self.settings)
+        norm = self._step(parts["total"], outputs)
+        self.samples += len(slots)
+        finite = bool(np.isfinite(norm))
+        if finite:
+            self._mark_trained(slots)
+        return _report(parts, outputs, continuation, batch, norm, finite)
+
+    def trained(self) -> list[tuple[str, int]]:
+        """Return, once each, interactions (event id, append ms) that were in a gradient since the last call."""
+        done, self._trained = self._trained, []
+        return done
+
+    def snapshot(self) -> Snapshot:
+        """Return a copy of everything that ranks, with the contents that learning has touched."""
+        self.popularity.grow(len(self.space))
+        self.tables.grow(len(self.space))
+        size = len(self.space)
+        counts = self.popularity.consumptions[:size]
+        touched = np.flatnonzero((counts > 0) | self.tables.touched()[:size])
+        rows = torch.from_numpy(touched)
+        content = self.tables.content.index_select(0, rows).numpy()
+        return Snapshot(
+            weights={name: tensor.detach().numpy().copy() for name, tensor in self.network.weights().items()},
+            content_ids=self.space.ids[touched],
+            user_rows=self.tables.user.index_select(0, rows).numpy(),
+            content_rows=content[:, :ID_SIZE].copy(),
+            biases=content[:, ID_SIZE].copy(),
+            consumptions=counts[touched],
+            config=make_config(
+                self.space.vector_size,
+                self.settings.consumption,
+                self.settings.context_numbers,
+                self.settings.reward.version,
+                self.settings.gamma,
+            ),
+        )
+
+    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return a copy of everything the agent is: arrays by name, and the rest as JSON values."""
+        return agent_state.save(self)
+
+    @classmethod
+    def restore(cls, settings: AgentSettings, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "Agent":
+        """Return the agent whose ``state`` this was; it goes on bit for bit as that one would have.
+
+        Raises
+        ------
+        ValueError
+            The settings cannot hold that state, naming the one to change.
+        """
+        agent = cls(settings, int(meta["vector_size"]), int(meta["seed"]))
+        agent_state.load(agent, arrays, meta)
+        return agent
+
+    def _open(self, row: Opened) -> None:
+        if (key := key_of(row.row_id)) not in self.replay:
+            self._insert(key, row.state, row.slate, row.log_propensities, row.candidates)
+
+    def _insert(
+        self,
+        key: int,
+        state: State,
+        slate: Sequence[int],
+        log_propensities: Sequence[float] = (),
+        candidates: Sequence[int] = (),
+        organic: bool = False,
+    ) -> int:
+        shown = self.space.ensure(slate)
+        self.popularity.grow(len(self.space))
+        row = NewRow(
+            history=self.space.ensure(state.history),
+            history_age_s=state.history_age_s,
+            context=encode_context(state.context, self.settings.context_numbers) if state.context else None,
+            slate=shown,
+            log_counts=log_counts(self.popularity.consumptions[shown], self.popularity.centre),
+            log_propensities=log_propensities,
+            candidates=self.space.ensure(candidates),
+        )
+        slot = self.replay.insert(key, row, organic)
+        self._untrained.pop(slot, None)
+        return slot
+
+    def _consume(self, change: Consumed) -> None:
+        slot = self.replay.slot(key_of(change.row_id))
+        if slot is None:
+            self.lost += 1
+            return
+        self._amend(slot, change.content_id, change.terms, change.choice)
+        self._untrained.setdefault(slot, []).append((change.event_id, change.append_ms))
+
+    def _amend(self, slot: int, content_id: int, terms: Mapping[str, float], choice: bool) -> None:
+        content = int(self.space.ensure((content_id,))[0])
+        if self.replay.consume(slot, content, terms, choice):
+            self.popularity.grow(len(self.space))
+            self.popularity.add(content)
+
+    def _close(self, change: Closed) -> None:
+        slot = self.replay.slot(key_of(change.row_id))
+        if slot is not None:
+            next_key = None if change.next_row_id is None else key_of(change.next_row_id)
+            self.replay.close(slot, next_key, change.gap_s)
+
+    def _add_organic(self, row: Organic) -> None:
+        if (key := key_of(row.row_id)) not in self.replay:
+            slot = self._insert(key, row.state, (row.content_id,), organic=True)
+            self._amend(slot, row.content_id, row.terms, choice=True)
+            self._untrained[slot] = [(row.row_id, row.append_ms)]
+
+    def _retract(self, change: Retracted) -> None:
+        slot = self.replay.slot(key_of(change.row_id))
+        if slot is not None:
+            self.popularity.add(int(self.replay.columns["slate"][slot, 0]), -1)
+            self.replay.retract(key_of(change.row_id))
+            self._untrained.pop(slot, None)
+
+    def _step(self, loss: Tensor, outputs: Outputs) -> float:
+        leaves = outputs.leaves
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        moved = [*self.network.parameters(), leaves.user, leaves.content]
+        norm = float(torch.nn.utils.clip_grad_norm_(moved, self.settings.clip_norm, foreach=True))
+        if np.isfinite(norm):
+            for group in self.optimiser.param_groups:
+                group["lr"] = self.settings.learning_rate(self.updates)
+            self.optimiser.step()
+            self.tables.step(leaves.histories, _gradient(leaves.user), leaves.contents, _gradient(leaves.content))
+            online = dict(self.network.named_parameters())
+            soft_update(self.target, {name: online[name] for name in VALUE_WEIGHTS}, self.settings.target_rate)
+            self.updates += 1
+        return norm
+
+    def _mark_trained(self, slots: np.ndarray) -> None:
+        self.replay.mark_trained(slots.tolist())
+        for slot in slots.tolist():
+            self._trained += self._untrained.pop(slot, ())
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
+def _report(
+    parts: Mapping[str, Tensor], outputs: Outputs, continuation: Tensor, batch: Batch, norm: float, finite: bool
+) -> Report:
+    values = outputs.values.detach().numpy()
+    q = (values[:, N, None] + outputs.advantage.detach().numpy())[batch.chosen & ~batch.organic[:, None]]
+    settled = batch.settled
+    error = np.abs(batch.rewards.sum(axis=1) + continuation.numpy() - values[:, U])[settled]
+    td_p50, td_p99 = np.quantile(error, (0.5, 0.99)).tolist() if len(error) else (0.0, 0.0)
+    empty = values[settled][:, N] + values[settled][:, A_EMPTY]
+    seen = np.concatenate([q, empty])
+    return Report(
+        loss={name: float(part.detach()) for name, part in parts.items()},
+        q_mean=float(q.mean()) if len(q) else 0.0,
+        q_max=float(np.abs(seen).max()) if len(seen) else 0.0,
+        td_p50=td_p50,
+        td_p99=td_p99,
+        gradient_norm=norm,
+        gap_p50_s=float(np.median(batch.gap_s)) if len(batch.gap_s) else 0.0,
+        batch=len(batch.slots),
+        finite=finite,
+    )

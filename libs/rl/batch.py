@@ -1,0 +1,108 @@
+"""From slots of the replay buffer to the arrays of one update."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from jaxtyping import Bool, Float32, Int32, Int64
+
+from libs.rl.action_space import PADDING
+from libs.rl.features import age_weights
+from libs.rl.replay import Replay, Status
+from libs.rl.rewards import RewardSpec
+
+ALTERNATIVES: Final = 15
+"""Other consumed contents of the batch that an organic row is compared with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Users:
+    """States by index: ``history`` is 0 where it ends, ``weights`` are those of the text by age."""
+
+    history: Int32[np.ndarray, "B H"]
+    weights: Float32[np.ndarray, "B H"]
+    context: Float32[np.ndarray, "B X"]
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Rows as an update reads them; an organic row is a slate of one that trains the choice head alone.
+
+    ``settled`` rows have a known future: none, or, for the rows in ``continued``, ``next_users`` after ``gap_s``.
+    """
+
+    slots: Int64[np.ndarray, "B"]
+    users: Users
+    slate: Int32[np.ndarray, "B N"]
+    log_count: Float32[np.ndarray, "B N"]
+    chosen: Bool[np.ndarray, "B N"]
+    rewards: Float32[np.ndarray, "B N"]
+    closed: Bool[np.ndarray, "B"]
+    organic: Bool[np.ndarray, "B"]
+    settled: Bool[np.ndarray, "B"]
+    continued: Int64[np.ndarray, "C"]
+    gap_s: Float32[np.ndarray, "C"]
+    next_users: Users
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What one update leaves to chance.
+
+    ``keep_user`` and ``keep_content`` are false for rows that see no ids of the history and of the slate. Organic row
+    ``o`` is compared with the content at ``positions[o, j]`` of row ``rows[o, j]`` where ``usable``; column 0 is its
+    own, and ``log_sampling`` says up to a constant how likely a content is to come up.
+    """
+
+    keep_user: Bool[np.ndarray, "B"]
+    keep_content: Bool[np.ndarray, "B"]
+    rows: Int64[np.ndarray, "O J"]
+    positions: Int64[np.ndarray, "O J"]
+    usable: Bool[np.ndarray, "O J"]
+    log_sampling: Float32[np.ndarray, "O J"]
+
+
+def gather(replay: Replay, slots: Int64[np.ndarray, "B"], rewards: RewardSpec) -> Batch:
+    """Return the rows in ``slots``, their rewards as declared now, and the states their stories went on with."""
+    columns = replay.columns
+    status, continuation = columns["status"][slots], columns["continuation"][slots]
+    went_on = (status == Status.CONTINUED) & replay.alive(continuation)
+    continued = np.flatnonzero(went_on)
+    slate = columns["slate"][slots]
+    width = max(1, int(np.count_nonzero(slate, axis=1).max(initial=1)))
+    return Batch(
+        slots=slots,
+        users=_users(replay, slots),
+        slate=slate[:, :width],
+        log_count=columns["log_count"][slots, :width].astype(np.float32),
+        chosen=columns["chosen"][slots, :width],
+        rewards=rewards.reward(columns["terms"][slots, :width]),
+        closed=(status == Status.ENDED) | (status == Status.CONTINUED),
+        organic=status == Status.ORGANIC,
+        settled=(status == Status.ENDED) | went_on,
+        continued=continued,
+        gap_s=columns["gap_s"][slots[continued]],
+        next_users=_users(replay, continuation[continued] % replay.capacity),
+    )
+
+
+def draw(batch: Batch, consumptions: Int64[np.ndarray, "M"], id_dropout: float, rng: np.random.Generator) -> Draws:
+    """Return the chances of one update; ``consumptions`` is by content index."""
+    keep = rng.random((2, len(batch.slots))) >= id_dropout
+    organic = np.flatnonzero(batch.organic)
+    rows, positions = np.nonzero(batch.chosen)
+    others = rng.integers(0, len(rows), (len(organic), ALTERNATIVES)) if len(organic) else np.zeros((0, 0), np.int64)
+    all_rows = np.concatenate([organic[:, None], rows[others]], axis=1)
+    all_positions = np.concatenate([np.zeros_like(organic)[:, None], positions[others]], axis=1)
+    contents = batch.slate[all_rows, all_positions]
+    usable = contents != contents[:, :1]
+    usable[:, :1] = True
+    log_sampling = np.log(np.maximum(consumptions[contents], 1)).astype(np.float32)
+    return Draws(keep[0], keep[1], all_rows, all_positions, usable, log_sampling)
+
+
+def _users(replay: Replay, slots: np.ndarray) -> Users:
+    history = replay.columns["history"][slots]
+    weights = age_weights(replay.columns["age_h"][slots].astype(np.float32) * np.float32(3600))
+    weights[history == PADDING] = 0
+    return Users(history, weights, replay.columns["context"][slots].astype(np.float32))

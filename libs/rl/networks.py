@@ -1,0 +1,122 @@
+"""The network of rl.md §2 in torch, for gradients. Its numpy form is ``scoring.py``, held equal by a test."""
+
+from collections.abc import Mapping
+from typing import Final
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor, nn
+from torch.nn import functional
+
+from libs.rl.features import CONTEXT
+from libs.rl.replay import SLATE
+from libs.rl.scoring import NORM_EPSILON
+from libs.rl.snapshot import HIDDEN, ID_SIZE
+
+VALUE_WEIGHTS: Final = (
+    "value_in.weight",
+    "value_in.bias",
+    "value_norm.weight",
+    "value_norm.bias",
+    "value_out.weight",
+    "value_out.bias",
+)
+"""The user tower: what the target network is a moving average of."""
+
+U, N, A_EMPTY = range(3)
+"""Columns of the user tower's output."""
+
+
+class RankingNetwork(nn.Module):
+    """Five heads over a first layer that is split by whose input it reads.
+
+    ``heads`` gives A and ℓ from the joint layers, to which ⟨ue, P·ce⟩ and ⟨ue, ce⟩ + b are added; the user tower gives
+    U, N and A⊥ and never sees a content (a value stream of the user only: DRN, Zheng et al., WWW 2018; dueling, Wang et
+    al., 2016, arXiv:1511.06581). A is not centred: it has a target of its own.
+    """
+
+    def __init__(self, vector_size: int) -> None:
+        super().__init__()
+        user = vector_size + ID_SIZE + CONTEXT
+        self.vector_size = vector_size
+        self.user_in = nn.Linear(user, HIDDEN, bias=False)
+        self.content_in = nn.Linear(vector_size + ID_SIZE + 1, HIDDEN)
+        self.norm_1 = nn.LayerNorm(HIDDEN, NORM_EPSILON)
+        self.middle = nn.Linear(HIDDEN, HIDDEN)
+        self.norm_2 = nn.LayerNorm(HIDDEN, NORM_EPSILON)
+        self.heads = nn.Linear(HIDDEN, 2)
+        self.mix = nn.Linear(ID_SIZE, ID_SIZE, bias=False)
+        self.value_in = nn.Linear(user, HIDDEN)
+        self.value_norm = nn.LayerNorm(HIDDEN, NORM_EPSILON)
+        self.value_out = nn.Linear(HIDDEN, 3)
+        # What a position alone attracts: learned so that it is not learned as the content's merit; 0 when serving.
+        self.rank_bias = nn.Parameter(torch.zeros(SLATE))
+        self._start_from_choice()
+
+    def _start_from_choice(self) -> None:
+        # A starts as one reward for every content, so that p·A ranks by choice until A has learned something else.
+        with torch.no_grad():
+            self.heads.weight[0] = 0
+            self.heads.bias[0], self.heads.bias[1] = 1, 0
+            self.mix.weight.zero_()
+            self.value_out.weight.zero_()
+            self.value_out.bias.zero_()
+
+    def weights(self) -> dict[str, Tensor]:
+        """Return the weights that rank, by the names of the snapshot."""
+        return {name: tensor for name, tensor in self.state_dict().items() if name != "rank_bias"}
+
+    def content_half(self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"]) -> Float[Tensor, "C F"]:
+        """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""
+        weight = self.content_in.weight[:, :-1]
+        return functional.linear(torch.cat([text, ids], dim=1), weight, self.content_in.bias)
+
+    def pairs(
+        self,
+        user: Float[Tensor, "B S"],
+        content: Float[Tensor, "C F"],
+        log_count: Float[Tensor, "P"],
+        row: Int64[Tensor, "P"],
+        at: Int64[Tensor, "P"],
+    ) -> Float[Tensor, "P 2"]:
+        """Return the joint layers' part of A and ℓ for pairs of ``user[row]`` and ``content[at]``."""
+        first = functional.embedding(row, self.user_in(user)) + functional.embedding(at, content)
+        first = torch.addr(first, log_count.to(first.dtype), self.content_in.weight[:, -1])
+        hidden = functional.relu(self.norm_1(first))
+        hidden = functional.relu(self.norm_2(self.middle(hidden)))
+        heads: Tensor = self.heads(hidden)
+        return heads
+
+    def id_terms(
+        self, user_ids: Float[Tensor, "B E"], ids: Float[Tensor, "C W"], row: Int64[Tensor, "P"], at: Int64[Tensor, "P"]
+    ) -> Float[Tensor, "P 2"]:
+        """Return ⟨ue, P·ce⟩ and ⟨ue, ce⟩ + b of each pair; ``ids`` has the bias as its last column."""
+        mixed = torch.stack([user_ids @ self.mix.weight, user_ids], dim=1)
+        content = functional.embedding(at, ids)
+        terms = torch.einsum(
+            "phe,pe->ph", functional.embedding(row, mixed.flatten(1)).view(-1, 2, ID_SIZE), content[:, :-1]
+        )
+        return terms + functional.pad(content[:, -1:], (1, 0))
+
+    def user_values(self, user: Float[Tensor, "B S"]) -> Float[Tensor, "B 3"]:
+        """Return U, N and A⊥ of each user."""
+        return user_tower(dict(self.named_parameters()), user)
+
+    def value_weights(self) -> dict[str, Tensor]:
+        """Return a copy of the user tower."""
+        own = self.state_dict()
+        return {name: own[name].clone() for name in VALUE_WEIGHTS}
+
+
+def user_tower(weights: Mapping[str, Tensor], user: Float[Tensor, "B S"]) -> Float[Tensor, "B 3"]:
+    """Return U, N and A⊥ by the given weights: the online network's, or the target's."""
+    first = functional.linear(user, weights["value_in.weight"], weights["value_in.bias"])
+    gain, bias = weights["value_norm.weight"], weights["value_norm.bias"]
+    hidden = functional.relu(functional.layer_norm(first, (HIDDEN,), gain, bias, NORM_EPSILON))
+    return functional.linear(hidden, weights["value_out.weight"], weights["value_out.bias"])
+
+
+def soft_update(target: Mapping[str, Tensor], online: Mapping[str, Tensor], rate: float) -> None:
+    """Move the target's weights a little towards the online ones, in place."""
+    for name, tensor in target.items():
+        tensor.lerp_(online[name].detach(), rate)

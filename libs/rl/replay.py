@@ -1,0 +1,270 @@
+"""The replay buffer: a ring of rows, each an impression or an organic consumption (rl.md §3).
+
+Struct of arrays; contents are indices into tables that rows share. Rows are numbered by a serial that never repeats
+and lie at ``serial % capacity``, so a reference to a row is its serial, and whether it is still there is arithmetic:
+a slot taken over by a newer row is never read through an old reference.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from hashlib import blake2b
+from itertools import islice
+from typing import Any, Final
+
+import numpy as np
+from jaxtyping import Float32, Int32, Int64
+
+from libs.rl.features import CONTEXT, HISTORY
+from libs.rl.transitions import TERMS
+
+SLATE: Final = 12
+"""Positions of a slate that a row holds; of a longer one the consumed and the first."""
+
+CANDIDATES: Final = 32
+"""Candidates that a row holds, for the greedy target."""
+
+_TERM_LIMIT: Final = 1e9  # single precision times any sane weight stays finite
+_OLDEST_AGE_H: Final = 6e4  # hours that half precision holds: seven years
+_NO_SERIAL: Final = -1
+
+
+class Status(IntEnum):
+    """Where a row stands in its life."""
+
+    EMPTY = 0
+    OPEN = 1
+    ENDED = 2
+    """Closed, and the story ended there."""
+    CONTINUED = 3
+    """Closed, and the user came back: ``continuation`` names the row, or is not known yet."""
+    ORGANIC = 4
+    RETRACTED = 5
+
+
+_FIELDS: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
+    "key": (np.int64, ()),
+    "status": (np.int8, ()),
+    "continuation": (np.int64, ()),
+    "gap_s": (np.float32, ()),
+    "history": (np.int32, (HISTORY,)),
+    "age_h": (np.float16, (HISTORY,)),
+    "context": (np.float16, (CONTEXT,)),
+    "slate": (np.int32, (SLATE,)),
+    "log_count": (np.float16, (SLATE,)),
+    "log_propensity": (np.float32, (SLATE,)),
+    "chosen": (np.bool_, (SLATE,)),
+    "terms": (np.float32, (SLATE, len(TERMS))),
+    "candidates": (np.int32, (CANDIDATES,)),
+    "eligible": (np.bool_, ()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class NewRow:
+    """What a row holds from its insertion on: contents by index, everything else as logged."""
+
+    history: Int32[np.ndarray, "H"]
+    history_age_s: Sequence[float]
+    context: Float32[np.ndarray, "X"] | None
+    slate: Int32[np.ndarray, "N"]
+    log_counts: Float32[np.ndarray, "N"]
+    log_propensities: Sequence[float] = ()
+    candidates: Int32[np.ndarray, "K"] | Sequence[int] = ()
+
+
+def key_of(row_id: str) -> int:
+    """Return the 64-bit name a row id has in the buffer (one collision in 4e7 full buffers of 1 M rows)."""
+    return int.from_bytes(blake2b(row_id.encode(), digest_size=8).digest(), "little", signed=True)
+
+
+class Replay:
+    """Rows that can be opened, amended, closed and retracted by id while they are in the ring.
+
+    Notes
+    -----
+    880 bytes a row plus about 100 for its entry in the index. Memory is taken as rows come in. One owner.
+    """
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity = capacity
+        self.inserted = 0
+        self.truncated = 0  # consumptions of a content that no longer fits into its row's slate
+        self.eligible_rows = 0
+        self.columns: dict[str, np.ndarray] = {
+            name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in _FIELDS.items()
+        }
+        self._serials: dict[int, int] = {}
+        self._waiting: dict[int, int] = {}  # row that has not come yet → serial of the row it continues
+        self._dirty: dict[int, None] = {}  # slots with something no gradient has seen, oldest first
+
+    def __len__(self) -> int:
+        return len(self._serials)
+
+    @property
+    def dirty(self) -> int:
+        """Rows that hold something no gradient has seen."""
+        return len(self._dirty)
+
+    def slot(self, key: int) -> int | None:
+        """Return where a row lies, None when it is not in the buffer."""
+        serial = self._serials.get(key)
+        return None if serial is None else serial % self.capacity
+
+    def __contains__(self, key: int) -> bool:
+        return key in self._serials
+
+    def alive(self, serials: Int64[np.ndarray, "B"]) -> np.ndarray:
+        """Tell which serials still name a row of the ring."""
+        return (serials >= 0) & (serials >= self.inserted - self.capacity) & (serials < self.inserted)
+
+    def insert(self, key: int, row: NewRow, organic: bool = False) -> int:
+        """Put a row that is not in the buffer at the head of the ring, over the oldest one; return its slot."""
+        serial, slot = self.inserted, self.inserted % self.capacity
+        self._evict(slot)
+        self.inserted += 1
+        self._serials[key] = serial
+        self._write(slot, key, row)
+        self.columns["status"][slot] = Status.ORGANIC if organic else Status.OPEN
+        if (earlier := self._waiting.pop(key, None)) is not None:
+            self.columns["continuation"][earlier % self.capacity] = serial
+        return slot
+
+    def consume(self, slot: int, content: int, terms: Mapping[str, float], choice: bool) -> bool:
+        """Amend one content of a row; return whether this made it a consumed one."""
+        position = self._position(slot, content)
+        if position is None:
+            self.truncated += 1
+            return False
+        row = self.columns["terms"][slot, position]
+        for name, value in terms.items():
+            at = TERMS.index(name)
+            # By magnitude, so that neither order nor repetition matters and a negative term counts at all.
+            row[at] = max(row[at], np.float32(np.clip(value, -_TERM_LIMIT, _TERM_LIMIT)), key=lambda x: (abs(x), x))
+        first = choice and not self.columns["chosen"][slot, position]
+        self.columns["chosen"][slot, position] |= choice
+        if first:
+            self._admit(slot)
+        if self.columns["eligible"][slot]:
+            self._mark(slot)
+        return bool(first)
+
+    def close(self, slot: int, next_key: int | None, gap_s: float) -> None:
+        """End the row's story, or continue it with another row. Once closed, a row stays as it was closed."""
+        if self.columns["status"][slot] != Status.OPEN:
+            return
+        if next_key is None:
+            self.columns["status"][slot] = Status.ENDED
+        else:
+            self.columns["status"][slot] = Status.CONTINUED
+            self.columns["gap_s"][slot] = gap_s
+            self.columns["continuation"][slot] = self._continuation(slot, next_key)
+        if not self.columns["eligible"][slot]:
+            self._admit(slot)
+            self._mark(slot)
+
+    def retract(self, key: int) -> None:
+        """Take an organic row out of training for good."""
+        serial = self._serials.pop(key, None)
+        if serial is None:
+            return
+        slot = serial % self.capacity
+        self._dismiss(slot)
+        self.columns["status"][slot] = Status.RETRACTED
+
+    def newest_dirty(self, count: int) -> Int64[np.ndarray, "B"]:
+        """Return slots of rows with something no gradient has seen, newest first."""
+        return np.fromiter(islice(reversed(self._dirty), count), np.int64)
+
+    def mark_trained(self, slots: Iterable[int]) -> None:
+        """Note that a gradient has seen these rows as they are now."""
+        for slot in slots:
+            self._dirty.pop(slot, None)
+
+    def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return copies of the columns, as far as they are filled, and the rest as JSON values."""
+        rows = min(self.inserted, self.capacity)
+        return {name: column[:rows].copy() for name, column in self.columns.items()}, {
+            "capacity": self.capacity,
+            "inserted": self.inserted,
+            "truncated": self.truncated,
+            "waiting": [list(pair) for pair in self._waiting.items()],
+            "dirty": list(self._dirty),
+        }
+
+    def load(self, columns: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+        """Become the buffer that was saved.
+
+        Raises
+        ------
+        ValueError
+            It had another capacity.
+        """
+        if meta["capacity"] != self.capacity:
+            raise ValueError(f"the saved buffer has capacity {meta['capacity']}; set capacity to that")
+        self.inserted, self.truncated = meta["inserted"], meta["truncated"]
+        for name, column in columns.items():
+            self.columns[name][: len(column)] = column
+        filled = self.columns["status"][: min(self.inserted, self.capacity)]
+        for slot in np.flatnonzero((filled != Status.EMPTY) & (filled != Status.RETRACTED)).tolist():
+            newest = self.inserted - 1
+            self._serials[int(self.columns["key"][slot])] = newest - (newest - slot) % self.capacity
+        self.eligible_rows = int(self.columns["eligible"].sum())
+        self._waiting = dict(meta["waiting"])
+        self._dirty = dict.fromkeys(meta["dirty"])
+
+    def _write(self, slot: int, key: int, row: NewRow) -> None:
+        columns = self.columns
+        for name in _FIELDS:
+            columns[name][slot] = 0
+        columns["key"][slot], columns["continuation"][slot] = key, _NO_SERIAL
+        past, shown, logged = len(row.history[:HISTORY]), len(row.slate[:SLATE]), len(row.log_propensities[:SLATE])
+        columns["history"][slot, :past] = row.history[:HISTORY]
+        hours = np.asarray(row.history_age_s[:HISTORY], np.float64) / 3600
+        columns["age_h"][slot, :past] = np.clip(hours, 0, _OLDEST_AGE_H)
+        if row.context is not None:
+            columns["context"][slot] = row.context
+        columns["slate"][slot, :shown] = row.slate[:SLATE]
+        columns["log_count"][slot, :shown] = row.log_counts[:SLATE]
+        columns["log_propensity"][slot] = np.nan
+        columns["log_propensity"][slot, :logged] = row.log_propensities[:SLATE]
+        columns["candidates"][slot, : len(row.candidates[:CANDIDATES])] = row.candidates[:CANDIDATES]
+
+    def _position(self, slot: int, content: int) -> int | None:
+        slate = self.columns["slate"][slot]
+        found = np.flatnonzero(slate == content)
+        if len(found):
+            return int(found[0])
+        spare = np.flatnonzero(~self.columns["terms"][slot].any(axis=1) & ~self.columns["chosen"][slot])
+        if not len(spare):
+            return None
+        slate[spare[-1]] = content
+        return int(spare[-1])
+
+    def _continuation(self, slot: int, next_key: int) -> int:
+        if next_key in self._serials:
+            return self._serials[next_key]
+        self._waiting[next_key] = self._serials[int(self.columns["key"][slot])]
+        return _NO_SERIAL
+
+    def _evict(self, slot: int) -> None:
+        status = self.columns["status"][slot]
+        if status in (Status.EMPTY, Status.RETRACTED):
+            return
+        serial = self._serials.pop(int(self.columns["key"][slot]))
+        self._dismiss(slot)
+        if status == Status.CONTINUED and self.columns["continuation"][slot] == _NO_SERIAL:
+            self._waiting = {key: waiting for key, waiting in self._waiting.items() if waiting != serial}
+
+    def _admit(self, slot: int) -> None:
+        self.eligible_rows += not self.columns["eligible"][slot]
+        self.columns["eligible"][slot] = True
+
+    def _dismiss(self, slot: int) -> None:
+        self.eligible_rows -= bool(self.columns["eligible"][slot])
+        self.columns["eligible"][slot] = False
+        self._dirty.pop(slot, None)
+
+    def _mark(self, slot: int) -> None:
+        self._dirty.pop(slot, None)  # to the end: newest
+        self._dirty[slot] = None

@@ -1,0 +1,186 @@
+"""The loss of one batch: each content's half of the first layer once, each user's once, pairs from there.
+
+The maths of rl.md §1-§4; ``benchmarks/update_step.py`` holds it equal to the same written plainly.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional
+
+from libs.rl import losses
+from libs.rl.action_space import PADDING, ActionSpace
+from libs.rl.batch import Batch, Draws, Users
+from libs.rl.id_tables import IdTables
+from libs.rl.networks import A_EMPTY, N, RankingNetwork, U, user_tower
+from libs.rl.settings import AgentSettings
+from libs.rl.snapshot import ID_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Leaves:
+    """Rows of the id tables that a batch touches, and the tensors in which their gradient arrives."""
+
+    histories: Int64[Tensor, "R"]
+    user: Float[Tensor, "R E"]
+    contents: Int64[Tensor, "C"]
+    content: Float[Tensor, "C W"]
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What the network says of a batch: by row and position, by row, and by organic row and alternative."""
+
+    advantage: Float[Tensor, "B N"]
+    choice: Float[Tensor, "B N"]
+    values: Float[Tensor, "B 3"]
+    organic: Float[Tensor, "O J"]
+    leaves: Leaves
+
+
+@dataclass(frozen=True, slots=True)
+class _Pairs:
+    """Every (user, content) the batch asks about: the shown ones first, then the alternatives of organic rows."""
+
+    row: np.ndarray
+    content: np.ndarray
+    log_count: np.ndarray
+    grid: np.ndarray  # where the shown ones lie in the flattened slates
+
+
+def forward(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch, draws: Draws, centre: float
+) -> Outputs:
+    """Return the network's outputs for a batch, differentiable in its weights and in the touched id rows."""
+    histories, bags, offsets = _bags(batch.users)
+    user_leaf = tables.user.index_select(0, histories).requires_grad_()
+    ids = _id_means(user_leaf, bags, offsets) * torch.from_numpy(draws.keep_user)[:, None]
+    user = _user_inputs(space, batch.users, offsets, ids)
+
+    pairs = _pairs(batch, draws)
+    kept = draws.keep_content[pairs.row]
+    entries, at = np.unique(pairs.content.astype(np.int64) * 2 + kept, return_inverse=True)
+    contents, content_leaf, entry_ids = _entry_ids(tables, entries)
+    half = network.content_half(_unit_texts(space, entries // 2), entry_ids[:, :ID_SIZE])
+    log_count = np.where(kept, pairs.log_count, np.float32(-centre))
+
+    row_t, at_t = torch.from_numpy(pairs.row), torch.from_numpy(at)
+    heads = network.pairs(user, half, torch.from_numpy(log_count), row_t, at_t)
+    heads = heads + network.id_terms(ids, entry_ids, row_t, at_t)
+    shown = heads.new_zeros(batch.slate.size, 2).index_copy(0, torch.from_numpy(pairs.grid), heads[: len(pairs.grid)])
+    advantage, choice = shown.view(*batch.slate.shape, 2).unbind(2)
+    return Outputs(
+        advantage=advantage,
+        choice=choice + network.rank_bias[: batch.slate.shape[1]],
+        values=network.user_values(user),
+        organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
+        leaves=Leaves(histories, user_leaf, contents, content_leaf),
+    )
+
+
+def continuation_values(
+    target: Mapping[str, Tensor], tables: IdTables, space: ActionSpace, batch: Batch, settings: AgentSettings
+) -> Float[Tensor, "B"]:
+    """Return discount · Ū(u′) of each row, 0 where the story ended: the target network on the *next* state."""
+    values = torch.zeros(len(batch.slots))
+    if len(batch.continued):
+        with torch.no_grad():
+            histories, bags, offsets = _bags(batch.next_users)
+            ids = _id_means(tables.user.index_select(0, histories), bags, offsets)
+            user = _user_inputs(space, batch.next_users, offsets, ids)
+            discount_t = losses.discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
+            values[torch.from_numpy(batch.continued)] = discount_t * user_tower(target, user)[:, U]
+    return values
+
+
+def loss_parts(
+    outputs: Outputs, continuation: Float[Tensor, "B"], batch: Batch, draws: Draws, settings: AgentSettings
+) -> dict[str, Tensor]:
+    """Return the parts of the loss by name; the gradient is that of ``total``."""
+    chosen, settled = torch.from_numpy(batch.chosen), torch.from_numpy(batch.settled)
+    rewards, values = torch.from_numpy(batch.rewards), outputs.values
+    above = continuation - values[:, N].detach()  # what the story was worth above expectation
+    parts = {
+        "u": _huber_mean(values[:, U], rewards.sum(dim=1) + continuation, settled),
+        "n": _huber_mean(values[:, N], continuation, settled),
+        "a": _huber_mean(outputs.advantage, rewards + above[:, None], chosen & settled[:, None]),
+        "a_empty": _huber_mean(values[:, A_EMPTY], above, settled & ~chosen.any(dim=1)),
+        "choice": _choice_loss(outputs, batch, settings),
+        "organic": _organic_loss(outputs, draws),
+    }
+    weights = {"choice": settings.beta, "organic": settings.beta * settings.organic_weight}
+    total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
+    return {"total": total, **parts}
+
+
+def _choice_loss(outputs: Outputs, batch: Batch, settings: AgentSettings) -> Tensor:
+    logits, chosen = outputs.choice, torch.from_numpy(batch.chosen)
+    shown = torch.from_numpy(batch.slate != PADDING)
+    own = losses.bernoulli_loss if settings.consumption == "multi" else losses.conditional_logit_loss
+    opened = losses.slate_softmax_loss(logits, chosen, shown)
+    loss = torch.where(torch.from_numpy(batch.closed), own(logits, chosen, shown), opened)
+    return losses.masked_mean(loss, torch.from_numpy(~batch.organic))
+
+
+def _organic_loss(outputs: Outputs, draws: Draws) -> Tensor:
+    log_sampling, usable = torch.from_numpy(draws.log_sampling), torch.from_numpy(draws.usable)
+    loss = losses.in_batch_softmax_loss(outputs.organic, log_sampling, usable)
+    return loss.sum() / max(len(loss), 1)
+
+
+def _huber_mean(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
+    return losses.masked_mean(losses.huber(prediction, target.detach()), mask)
+
+
+def _pairs(batch: Batch, draws: Draws) -> _Pairs:
+    row, position = np.nonzero((batch.slate != PADDING) & ~batch.organic[:, None])
+    own = np.repeat(draws.rows[:, :1].ravel(), draws.rows.shape[1])
+    source = np.concatenate([row, draws.rows.ravel()]), np.concatenate([position, draws.positions.ravel()])
+    return _Pairs(
+        row=np.concatenate([row, own]),
+        content=batch.slate[source],
+        log_count=batch.log_count[source],
+        grid=row * batch.slate.shape[1] + position,
+    )
+
+
+def _bags(users: Users) -> tuple[Tensor, Tensor, Tensor]:
+    """Return distinct contents of all histories, each history's as positions among them, and where each begins."""
+    known = users.history != PADDING
+    distinct, inverse = np.unique(users.history[known], return_inverse=True)
+    offsets = np.cumsum(known.sum(axis=1)) - known.sum(axis=1)
+    return torch.from_numpy(distinct.astype(np.int64)), torch.from_numpy(inverse), torch.from_numpy(offsets)
+
+
+def _id_means(rows: Tensor, bags: Tensor, offsets: Tensor) -> Tensor:
+    """Return Σ rows / √n of each bag: longer histories are surer, but not linearly."""
+    if len(bags) == 0:
+        return rows.new_zeros(len(offsets), rows.shape[1])
+    length = torch.diff(offsets, append=torch.tensor([len(bags)])).clamp(min=1)
+    return functional.embedding_bag(bags, rows, offsets, mode="sum") / length.sqrt()[:, None]
+
+
+def _user_inputs(space: ActionSpace, users: Users, offsets: Tensor, ids: Tensor) -> Tensor:
+    known = users.history != PADDING
+    history = torch.from_numpy(users.history[known].astype(np.int64))
+    weights = torch.from_numpy(users.weights[known])
+    vectors = torch.from_numpy(space.vectors)
+    text = functional.embedding_bag(history, vectors, offsets, mode="sum", per_sample_weights=weights)
+    return torch.cat([functional.normalize(text, dim=1), ids, torch.from_numpy(users.context)], dim=1)
+
+
+def _entry_ids(tables: IdTables, entries: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distinct contents, their rows as a leaf, and the rows by entry: nothing where ids are dropped."""
+    contents, inverse = np.unique(entries // 2, return_inverse=True)
+    distinct = torch.from_numpy(contents)
+    leaf = tables.content.index_select(0, distinct).requires_grad_()
+    kept = torch.from_numpy((entries % 2).astype(np.float32))
+    return distinct, leaf, functional.embedding(torch.from_numpy(inverse), leaf) * kept[:, None]
+
+
+def _unit_texts(space: ActionSpace, contents: np.ndarray) -> Tensor:
+    return torch.from_numpy(space.vectors[contents] * space.inverse_norm[contents, None])

@@ -1,0 +1,169 @@
+"""What both HTTP services have at their edges, as pure ASGI: request ids, errors, metrics, limits."""
+
+import ipaddress
+import re
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from libs.adapters.metrics import HttpMetrics
+from libs.adapters.problems import REQUEST_ID, install_problems, problem
+from libs.errors import RefusedStart
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_ID_SHAPE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # others would break log lines
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_CLIENT_GONE: Final = 499  # nginx's status for it; never sent
+
+
+def install_edges(
+    app: FastAPI,
+    metrics: HttpMetrics,
+    registry: CollectorRegistry,
+    *,
+    body_max_bytes: int,
+    body_max_bytes_of: Mapping[str, int] | None = None,
+    before_scrape: Callable[[], None] | None = None,
+) -> None:
+    """Give an application its error answers, request ids, latency histogram, body caps and ``GET /metrics``.
+
+    Call it before adding middleware of the service's own that has to see errors too (CORS).
+
+    Parameters
+    ----------
+    body_max_bytes_of
+        Caps of single paths, where they differ.
+    before_scrape
+        Called before each scrape, to set gauges that would otherwise be old.
+    """
+    install_problems(app)
+    app.add_middleware(BodyCap, default=body_max_bytes, by_path=dict(body_max_bytes_of or {}))
+    app.add_middleware(Edge, metrics=metrics)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def scrape() -> Response:
+        if before_scrape is not None:
+            before_scrape()
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def refuse_unsafe_bind(host: str, allow_insecure: bool, setting: str) -> None:
+    """Raise ``RefusedStart`` unless ``host`` is loopback or insecurity was asked for."""
+    if allow_insecure or host == "localhost":
+        return
+    try:
+        loopback = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        loopback = False
+    if not loopback:
+        raise RefusedStart(
+            f"{setting}={host!r} would answer the network without asking for a key: use 127.0.0.1, or set "
+            "MOARD_ALLOW_INSECURE=1 where something in front checks who asks"
+        )
+
+
+class Edge:
+    """Names each request, times it by route template and status, and answers what nothing else caught."""
+
+    def __init__(self, app: ASGIApp, metrics: HttpMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        answer = _Answer(send, _request_id(scope))
+        scope[REQUEST_ID] = answer.request_id
+        started = time.perf_counter()
+        with structlog.contextvars.bound_contextvars(request_id=answer.request_id):
+            try:
+                await self._app(scope, receive, answer.send)
+            except ClientDisconnect:
+                answer.status = answer.status or _CLIENT_GONE
+            except Exception:
+                log.exception("http.failed", method=scope["method"], path=scope["path"])
+                if answer.status:  # half an answer is out: only the server can still end it, by hanging up
+                    raise
+                failure = problem(
+                    500, "something went wrong here; the request id finds it in the log", answer.request_id
+                )
+                await failure(scope, receive, answer.send)
+            finally:
+                method = scope["method"] if scope["method"] in _METHODS else "OTHER"
+                series = self._metrics.requests.labels(method, _template(scope), str(answer.status or 500))
+                series.observe(time.perf_counter() - started)
+
+
+class _Answer:
+    """Notes the status on its way out and adds the request id."""
+
+    def __init__(self, send: Send, request_id: str) -> None:
+        self._send = send
+        self.request_id = request_id
+        self.status = 0
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+        await self._send(message)
+
+
+class BodyCap:
+    """Refuses bodies over a size with 413, also those that come in chunks without announcing their length."""
+
+    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
+        self._app = app
+        self._default = default
+        self._by_path = by_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        cap = self._by_path.get(scope["path"], self._default)
+        announced = Headers(scope=scope).get("content-length", "")
+        if announced.isdecimal() and int(announced) > cap:
+            await problem(413, _too_long(cap), scope.get(REQUEST_ID))(scope, receive, send)
+            return
+        received = 0
+
+        async def counted() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > cap:
+                raise HTTPException(413, _too_long(cap))  # the framework lets this one through
+            return message
+
+        await self._app(scope, counted, send)
+
+
+def _too_long(cap: int) -> str:
+    return f"the body is longer than {cap} bytes"
+
+
+def _request_id(scope: Scope) -> str:
+    given = Headers(scope=scope).get("x-request-id", "")
+    return given if _REQUEST_ID_SHAPE.fullmatch(given) else uuid.uuid4().hex
+
+
+def _template(scope: Scope) -> str:
+    """Return the route's path with its parameters' names; one label for all that no route matched."""
+    included = scope.get("fastapi", {}).get("effective_route_context")  # knows the prefix of an included router
+    path = getattr(included, "path", None) or getattr(scope.get("route"), "path", None)
+    return str(path) if path else "unmatched"

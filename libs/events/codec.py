@@ -105,7 +105,7 @@ def decode_content(value: bytes | None) -> Content:
         And nothing else, whatever the bytes: the record goes to the dead letters.
     """
     document = _document(value)
-    if document.get("type", "content") != "content":
+    if document.get("type") != "content":
         raise BadEvent("type", 'type: must be "content"', "type")
     try:
         return _CONTENT.validate_python(document)

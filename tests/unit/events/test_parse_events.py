@@ -3,7 +3,7 @@ import pytest
 
 from libs.errors import BadEvent
 from libs.events.codec import MAX_BATCH_EVENTS, Rejection, decode_event, encode, parse_events
-from libs.events.schema import Interaction
+from libs.events.schema import Event, Interaction
 from tests.builders import impression, interaction
 
 CLICK = {"type": "interaction", "user_id": "u", "kind": "click", "content_id": 7}
@@ -15,8 +15,8 @@ def test_one_event_is_a_batch_of_one() -> None:
 
 
 def test_a_batch_keeps_its_order() -> None:
-    events = [interaction(), impression(), interaction(user_id="other")]
-    body = b'{"events":[' + b",".join(map(encode, events)) + b"]}"
+    events: list[Event] = [interaction(), impression(), interaction(user_id="other")]
+    body = b'{"events":[' + b",".join(encode(event) for event in events) + b"]}"
     assert parse_events(body) == (list(enumerate(events)), [])
 
 

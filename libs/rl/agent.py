@@ -19,7 +19,7 @@ from libs.rl.replay import NewRow, Replay, key_of
 from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State, Withdrawn
 from libs.rl.update import Outputs, continuation_values, forward, loss_parts
 
 __all__ = ["Agent", "AgentSettings", "Report"]
@@ -99,6 +99,8 @@ class Agent:
                     self._consume(change)
                 case Opened():
                     self._open(change)
+                case Withdrawn():
+                    self._withdraw(change)
                 case Closed():
                     self._close(change)
                 case Organic():
@@ -234,6 +236,12 @@ class Agent:
         if self.replay.consume(slot, content, terms, choice):
             self.popularity.grow(len(self.space))
             self.popularity.add(content)
+
+    def _withdraw(self, change: Withdrawn) -> None:
+        slot = self.replay.slot(key_of(change.row_id))
+        content = int(self.space.index((change.content_id,))[0])
+        if slot is not None and content and self.replay.withdraw(slot, content):
+            self.popularity.add(content, -1)
 
     def _close(self, change: Closed) -> None:
         slot = self.replay.slot(key_of(change.row_id))

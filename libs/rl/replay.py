@@ -149,16 +149,25 @@ class Replay:
             self._mark(slot)
         return bool(first)
 
+    def withdraw(self, slot: int, content: int) -> bool:
+        """Take back what was amended into one content of a row; return whether it counted as a consumed one."""
+        found = np.flatnonzero(self.columns["slate"][slot] == content)
+        if not len(found):
+            return False
+        chosen = bool(self.columns["chosen"][slot, found[0]])
+        self.columns["terms"][slot, found[0]], self.columns["chosen"][slot, found[0]] = 0, False
+        if self.columns["status"][slot] == Status.OPEN and not self.columns["chosen"][slot].any():
+            self._dismiss(slot)
+        return chosen
+
     def close(self, slot: int, next_key: int | None, gap_s: float) -> None:
-        """End the row's story, or continue it with another row. Once closed, a row stays as it was closed."""
-        if self.columns["status"][slot] != Status.OPEN:
+        """End the row's story, or continue it with another row; said again, the last answer counts."""
+        if self.columns["status"][slot] not in (Status.OPEN, Status.CONTINUED, Status.ENDED):
             return
-        if next_key is None:
-            self.columns["status"][slot] = Status.ENDED
-        else:
-            self.columns["status"][slot] = Status.CONTINUED
-            self.columns["gap_s"][slot] = gap_s
-            self.columns["continuation"][slot] = self._continuation(slot, next_key)
+        self._stop_waiting(slot)
+        self.columns["status"][slot] = Status.ENDED if next_key is None else Status.CONTINUED
+        self.columns["gap_s"][slot] = gap_s
+        self.columns["continuation"][slot] = _NO_SERIAL if next_key is None else self._continuation(slot, next_key)
         if not self.columns["eligible"][slot]:
             self._admit(slot)
             self._mark(slot)
@@ -251,9 +260,13 @@ class Replay:
         status = self.columns["status"][slot]
         if status in (Status.EMPTY, Status.RETRACTED):
             return
-        serial = self._serials.pop(int(self.columns["key"][slot]))
+        self._stop_waiting(slot)
+        del self._serials[int(self.columns["key"][slot])]
         self._dismiss(slot)
-        if status == Status.CONTINUED and self.columns["continuation"][slot] == _NO_SERIAL:
+
+    def _stop_waiting(self, slot: int) -> None:
+        if self.columns["status"][slot] == Status.CONTINUED and self.columns["continuation"][slot] == _NO_SERIAL:
+            serial = self._serials[int(self.columns["key"][slot])]
             self._waiting = {key: waiting for key, waiting in self._waiting.items() if waiting != serial}
 
     def _admit(self, slot: int) -> None:

@@ -11,7 +11,7 @@ from libs.rl.replay import key_of
 from libs.rl.rewards import RewardSpec
 from libs.rl.scoring import Scorer
 from libs.rl.snapshot import decode, encode
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, State
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, State, Withdrawn
 from libs.rl.update import forward
 
 SLATE = (1, 2, 3, 4)
@@ -133,6 +133,15 @@ def test_a_content_consumed_twice_in_one_row_counts_once():
     agent = make_agent()
     agent.apply([opened("a"), click("a", 2, "1"), click("a", 2, "2", {"like": 1.0})])
     assert agent.popularity.consumptions[agent.space.index([2])[0]] == 1
+
+
+def test_a_withdrawn_consumption_is_not_counted_and_one_that_remains_is_said_again():
+    agent = make_agent()
+    at = agent.space.ensure([2])[0]
+    agent.apply([opened("a"), click("a", 2, "1"), Withdrawn("a", 2), Withdrawn("gone", 2), Withdrawn("a", 99)])
+    assert agent.popularity.consumptions[at] == 0
+    agent.apply([click("a", 2, "2")])
+    assert agent.popularity.consumptions[at] == 1
 
 
 def test_a_row_keeps_the_counts_of_its_insertion():

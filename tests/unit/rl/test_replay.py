@@ -71,12 +71,33 @@ def test_a_continuation_is_found_whichever_message_comes_first(next_comes_first)
     assert batch.gap_s.tolist() == [30.0]
 
 
-def test_once_closed_a_row_stays_as_it_was_closed():
+def test_a_row_closed_again_goes_on_as_was_said_last():
+    replay = Replay(8)
+    slot = insert(replay, "a")
+    replay.close(slot, key_of("c"), 9.0)
+    replay.close(slot, key_of("b"), 4.0)
+    insert(replay, "c")
+    assert replay.columns["continuation"][slot] == -1
+    insert(replay, "b")
+    assert batch_of(replay, "a").gap_s.tolist() == [4.0]
+    assert replay.columns["continuation"][slot] == 2
+    replay.close(slot, None, 0.0)
+    assert replay.columns["status"][slot] == Status.ENDED
+    replay.close(slot, key_of("c"), 9.0)
+    assert replay.columns["continuation"][slot] == 1
+
+
+def test_what_is_withdrawn_was_never_consumed():
     replay = Replay(4)
     slot = insert(replay, "a")
-    replay.close(slot, None, 0.0)
-    replay.close(slot, key_of("b"), 5.0)
-    assert replay.columns["status"][slot] == Status.ENDED
+    replay.consume(slot, 2, CLICK, choice=True)
+    assert replay.withdraw(slot, 2)
+    assert not replay.withdraw(slot, 2)
+    assert not replay.withdraw(slot, 99)
+    assert not replay.columns["terms"][slot].any()
+    assert replay.eligible_rows == replay.dirty == 0
+    assert replay.consume(slot, 2, CLICK, choice=True)
+    assert replay.eligible_rows == 1
 
 
 def test_a_slot_taken_over_is_never_read_through_an_old_reference():

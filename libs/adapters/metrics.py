@@ -125,6 +125,16 @@ class LearnerMetrics:
         )
         for topic, partition in partitions:
             self.consumed.labels(topic, partition)
+        self.group_lag = declared.gauge(
+            "kafka_consumergroup_lag",
+            "The lag under the name that kafka_exporter gives it, so that dashboards made for that one work.",
+            consumergroup=(),
+            topic=(),
+            partition=(),
+        )
+        self.gap_records = declared.counter(
+            "moard_learner_gap_records_total", "Records that retention deleted before they were learned."
+        )
         self.commit_failures = declared.counter(
             "moard_learner_commit_failures_total",
             "Offset commits the broker did not take; only lag displays depend on them.",
@@ -152,12 +162,19 @@ class LearnerMetrics:
         self.watermark = declared.gauge(
             "moard_learner_watermark_timestamp_seconds", "Append time up to which deadlines were settled."
         )
+        self.duplicate_impressions = declared.counter(
+            "moard_learner_duplicate_impressions_total", "Impressions dropped because their id came before."
+        )
+        self.retracted = declared.counter(
+            "moard_learner_organic_retracted_total",
+            "Interactions counted as organic that their impression took over later.",
+        )
         self.stale_history = declared.counter(
             "moard_learner_stale_history_total",
             "Impressions whose logged history lacks an interaction that was already acknowledged before them.",
         )
         self.evicted = declared.counter(
-            "moard_learner_join_evictions_total", "Join entries dropped at a cap.", cap=("user", "global")
+            "moard_learner_join_evictions_total", "Join entries dropped at a cap.", cap=("user", "global", "story")
         )
 
     def _declare_replay(self, declared: _Declared) -> None:
@@ -180,6 +197,9 @@ class LearnerMetrics:
         self.td_error = declared.gauge(
             "moard_learner_td_error", "|TD error| of the last update.", quantile=("0.5", "0.99")
         )
+        self.updates_not_finite = declared.counter(
+            "moard_learner_updates_not_finite_total", "Updates thrown away because a gradient was not finite."
+        )
         self.gradient_norm = declared.gauge("moard_learner_gradient_norm", "Norm before clipping, last update.")
 
     def _declare_publishing(self, declared: _Declared) -> None:
@@ -188,6 +208,12 @@ class LearnerMetrics:
         )
         self.checkpoint_duration = declared.gauge(
             "moard_learner_checkpoint_duration_seconds", "Time the last checkpoint took to write."
+        )
+        self.checkpoint_failures = declared.counter(
+            "moard_learner_checkpoint_failures_total", "Checkpoints that could not be written; the older ones stay."
+        )
+        self.snapshot_failures = declared.counter(
+            "moard_learner_snapshot_failures_total", "Snapshots the store did not take in time; tried again."
         )
         self.snapshot_version = declared.gauge(
             "moard_learner_snapshot_version", "Version of the last published snapshot (epoch ms)."

@@ -46,6 +46,12 @@ class StackSettings(BaseSettings):
         720, description="Hours moard.events.dlq is kept: a month to notice and replay."
     )
     vector_size: PositiveInt = Field(300, description="Length of a content's text vector; 300 in the legacy catalogue.")
+    history_min_dwell_ms: int = Field(
+        10_000,
+        ge=0,
+        description="Milliseconds of dwell from which a view counts as consumed: long enough to read on. Ingest and the "
+        "learner have to agree on it.",
+    )
     model_name: str = Field(
         "moard",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",

@@ -58,5 +58,5 @@ class JoinRules:
 
     windows: Windows = Windows()
     limits: JoinLimits = JoinLimits()
-    min_dwell_ms: int = 30_000
+    min_dwell_ms: int = 10_000
     require_seen: bool = False

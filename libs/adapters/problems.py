@@ -24,11 +24,22 @@ _SHOWN_BITS: Final = 64  # many clients cannot read a longer integer
 
 
 def problem(
-    status: int, detail: object, request_id: str | None = None, headers: Mapping[str, str] | None = None
+    status: int,
+    detail: object,
+    request_id: str | None = None,
+    headers: Mapping[str, str] | None = None,
+    members: Mapping[str, Any] | None = None,
 ) -> Response:
-    """Return an error answer. ``detail`` is a sentence, or FastAPI's list of validation errors."""
+    """Return an error answer. ``detail`` is a sentence, or FastAPI's list of validation errors.
+
+    Parameters
+    ----------
+    members
+        Further members (RFC 9457 §3.2), of values that JSON has.
+    """
     title = responses.get(status, "Error")
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "request_id": request_id}
+    body |= members or {}
     # ASCII, because a lone surrogate that a client sent has no UTF-8
     content = json.dumps(body, ensure_ascii=True, allow_nan=False)
     return Response(content, status, dict(headers or {}), "application/problem+json")

@@ -1,0 +1,93 @@
+"""``python -m services.ingest``: read the settings, connect the real parts, take events in until SIGTERM."""
+
+import asyncio
+import os
+import signal
+import sys
+from functools import partial
+
+import uvicorn
+from prometheus_client import CollectorRegistry, ProcessCollector
+from sqlalchemy import make_url
+
+from infra.migrations import upgrade
+from libs.adapters.content_store import SqlContentStore
+from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
+from libs.adapters.http import refuse_unsafe_bind
+from libs.adapters.settings import load_settings
+from libs.adapters.telemetry import configure_logging
+from libs.adapters.user_history import RedisUserHistory
+from libs.errors import RefusedStart
+from libs.events.topics import EVENTS
+from services.ingest import catalogue, projector
+from services.ingest.assembly import Ingest, Ports
+from services.ingest.settings import Settings
+from services.ingest.vectors import load_vectors
+
+_CRASHED = 1
+_REFUSED = 2
+
+
+def main() -> int:
+    """Serve; return the exit status: 0 after SIGTERM, 1 when a background task failed, 2 for a refused start."""
+    # uvicorn drains on a signal, then raises it again for whoever handled it before: nobody, so that we can return.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    try:
+        settings = load_settings(Settings)
+        refuse_unsafe_bind(settings.ingest_host, settings.allow_insecure, "MOARD_INGEST_HOST")
+        configure_logging(settings.log_level)
+        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="uvloop").get_loop_factory()) as runner:
+            return runner.run(_serve(settings))
+    except RefusedStart as error:
+        print(error, file=sys.stderr)  # noqa: T201 - logs may not be configured yet
+        return _REFUSED
+
+
+async def _serve(settings: Settings) -> int:
+    failures: list[BaseException] = []
+
+    def crashed(error: BaseException) -> None:
+        failures.append(error)
+        server.should_exit = True
+
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    ingest = Ingest(settings, _ports(settings), registry)
+    server = uvicorn.Server(
+        uvicorn.Config(
+            ingest.app(crashed),
+            host=settings.ingest_host,
+            port=settings.ingest_port,
+            http="httptools",
+            log_config=None,
+            access_log=False,
+            timeout_graceful_shutdown=-(-settings.ingest_shutdown_ms // 1_000),
+        )
+    )
+    await server.serve()
+    for error in failures:
+        if isinstance(error, RefusedStart):
+            raise error
+    return _CRASHED if failures else os.EX_OK
+
+
+def _ports(settings: Settings) -> Ports:
+    servers = settings.kafka_bootstrap_servers
+    sqlite = make_url(settings.database_url).get_backend_name() == "sqlite"
+    return Ports(
+        topics=KafkaTopicAdmin(servers),
+        producer=KafkaProducer(servers),
+        history_reader=KafkaGroupReader(servers, projector.GROUP, EVENTS),
+        replay_reader=partial(KafkaPartitionReader, servers, f"{projector.GROUP}-replay"),
+        catalogue_reader=KafkaPartitionReader(servers, catalogue.GROUP),
+        history=RedisUserHistory(settings.redis_url),
+        contents=SqlContentStore(settings.database_url, settings.vector_size),
+        vectors=load_vectors(settings.doc2vec_path, settings.vector_size),
+        # The embedded file is ours alone. A database that others use is migrated when its owner says so.
+        migrate=partial(upgrade, settings.database_url) if sqlite else None,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""Ingest, the way in: HTTP → Kafka, and into user histories before the answer.
+
+    POST /api/v1/events          interactions and impressions
+    PUT  /api/v1/contents/{id}   the catalogue
+
+Beside it run the history projector (``projector.py``) and the catalogue follower (``catalogue.py``).
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+
+from fastapi import FastAPI, Request
+from prometheus_client import CollectorRegistry
+from starlette.responses import Response
+
+from libs.adapters.http import install_edges
+from libs.adapters.metrics import IngestMetrics
+from libs.adapters.ports import Outgoing, Producer
+from libs.adapters.problems import REQUEST_ID
+from libs.errors import BadEvent, StoreUnavailable
+from libs.events.codec import encode, parse_events
+from libs.events.schema import Event
+from libs.events.topics import EVENTS, user_key
+from services.ingest import answers, openapi
+from services.ingest.answers import Answer
+from services.ingest.contents import ContentIntake
+from services.ingest.history import PromptHistory
+from services.ingest.settings import Settings
+
+
+class EventIntake:
+    """Takes events in. Acknowledged means kept: 202 is said of what the broker has, and of nothing else."""
+
+    def __init__(self, producer: Producer, history: PromptHistory, metrics: IngestMetrics, settings: Settings) -> None:
+        self._producer = producer
+        self._history = history
+        self._metrics = metrics
+        self._append_deadline_s = settings.ingest_append_deadline_ms / 1_000
+        self._max_waiting = settings.ingest_unacknowledged_records
+        self._retry_after_s = settings.ingest_retry_after_s
+
+    async def accept(self, body: bytes) -> Answer:
+        """Check, append, remember, answer; what is wrong or was not kept is named, event by event."""
+        if self._producer.pending >= self._max_waiting:
+            return answers.overloaded(self._retry_after_s)
+        try:
+            good, errors = parse_events(body)
+        except BadEvent as error:
+            return answers.refused(error, errors=[])
+        self._count("rejected", len(errors))
+        if not good:
+            return answers.rejected(errors)
+        acknowledged = await self._append([event for _, event in good])
+        kept = [event for (_, event), has in zip(good, acknowledged, strict=True) if has]
+        lost = [item for item, has in zip(good, acknowledged, strict=True) if not has]
+        self._count("accepted", len(kept))
+        self._count("unavailable", len(lost))
+        if kept:
+            await self._history.write(kept)
+        if lost:
+            return answers.unacknowledged(lost, kept, errors, self._retry_after_s)
+        return answers.accepted(kept, errors)
+
+    async def _append(self, events: Sequence[Event]) -> list[bool]:
+        records = [Outgoing(EVENTS, user_key(event.user_id), encode(event)) for event in events]
+        return await self._producer.append(records, self._append_deadline_s)
+
+    def _count(self, result: str, events: int) -> None:
+        self._metrics.events.labels(result).inc(events)
+
+
+def create_app(
+    events: EventIntake,
+    contents: ContentIntake,
+    waiting_for: Callable[[], Awaitable[list[str]]],
+    *,
+    metrics: IngestMetrics,
+    registry: CollectorRegistry,
+    settings: Settings,
+    before_scrape: Callable[[], None] | None = None,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
+) -> FastAPI:
+    """Return the HTTP application.
+
+    Parameters
+    ----------
+    waiting_for
+        Names what is missing before requests should come, empty when ready.
+    """
+    app = FastAPI(
+        title="moard ingest",
+        version="1",
+        summary="Events and contents on their way into the log.",
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    install_edges(
+        app, metrics.http, registry, body_max_bytes=settings.ingest_body_max_bytes, before_scrape=before_scrape
+    )
+
+    @app.post("/api/v1/events", **openapi.EVENTS)
+    async def post_events(request: Request) -> Response:
+        return _response(request, await events.accept(await request.body()))
+
+    @app.put("/api/v1/contents/{content_id}", **openapi.CONTENTS)
+    async def put_content(content_id: str, request: Request) -> Response:
+        try:
+            put = await contents.put(content_id, await request.body())
+        except BadEvent as error:
+            return _response(request, answers.refused(error))
+        except StoreUnavailable as error:
+            return _response(
+                request, answers.unavailable(f"{error}; send the request again", settings.ingest_retry_after_s)
+            )
+        return _response(request, answers.put_done(put))
+
+    @app.get("/healthz", tags=["service"])
+    async def healthz(request: Request) -> Response:
+        """Answer as long as the process runs."""
+        return _response(request, Answer(200, {"status": "ok"}))
+
+    @app.get("/readyz", tags=["service"], responses={503: {"description": "Names what is missing."}})
+    async def readyz(request: Request) -> Response:
+        """Answer 200 while the topics are there and the broker answers."""
+        missing = await waiting_for()
+        if missing:
+            return _response(request, answers.not_ready(missing, settings.ingest_retry_after_s))
+        return _response(request, Answer(200, {"ready": True, "waiting_for": []}))
+
+    return app
+
+
+def _response(request: Request, answer: Answer) -> Response:
+    return answer.response(request.scope.get(REQUEST_ID))

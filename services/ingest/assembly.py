@@ -1,0 +1,176 @@
+"""The parts of ingest, put together from ports: the real ones in ``__main__``, the twins in tests and quickstart."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+
+from libs.adapters.event_log import topic_specs
+from libs.adapters.metrics import IngestMetrics
+from libs.adapters.ports import ContentStore, GroupReader, PartitionReader, Producer, TopicAdmin, UserHistory
+from libs.errors import StoreUnavailable
+from services.ingest.app import EventIntake, create_app
+from services.ingest.catalogue import CatalogueFollower
+from services.ingest.contents import ContentIntake
+from services.ingest.history import PromptHistory
+from services.ingest.patience import patiently
+from services.ingest.projector import Projector
+from services.ingest.settings import Settings
+from services.ingest.vectors import TextVectors
+
+log = structlog.get_logger(__name__)
+
+Crashed = Callable[[BaseException], None]
+
+_PROBE_S: Final = 2.0  # for the broker to answer a readiness probe; orchestrators ask every few seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world. ``replay_reader`` makes a fresh reader each time; ``migrate`` blocks."""
+
+    topics: TopicAdmin
+    producer: Producer
+    history_reader: GroupReader
+    replay_reader: Callable[[], PartitionReader]
+    catalogue_reader: PartitionReader
+    history: UserHistory
+    contents: ContentStore
+    vectors: TextVectors | None = None
+    migrate: Callable[[], None] | None = None
+
+
+class Ingest:
+    """The HTTP application, the projector and the follower. ``running`` starts and stops what they need."""
+
+    def __init__(self, settings: Settings, ports: Ports, registry: CollectorRegistry) -> None:
+        self._settings = settings
+        self._ports = ports
+        self._topics_exist = asyncio.Event()
+        self._tables_exist = asyncio.Event()
+        self.metrics = IngestMetrics(registry)
+        deadline_s = settings.ingest_append_deadline_ms / 1_000
+        self.events = EventIntake(ports.producer, self._prompt_history(), self.metrics, settings)
+        self.contents = ContentIntake(
+            ports.contents,
+            ports.producer,
+            ports.vectors,
+            vector_size=settings.vector_size,
+            append_timeout_s=deadline_s,
+        )
+        self.projector = Projector(
+            ports.history_reader,
+            ports.replay_reader,
+            ports.history,
+            self.metrics,
+            partitions=settings.events_partitions,
+            min_dwell_ms=settings.history_min_dwell_ms,
+            max_records=settings.projector_records,
+        )
+        self.follower = CatalogueFollower(
+            ports.contents,
+            ports.catalogue_reader,
+            ports.producer,
+            ports.vectors,
+            partitions=settings.contents_partitions,
+            page=settings.catalogue_page,
+            interval_s=settings.catalogue_interval_s,
+            full_interval_s=settings.catalogue_full_interval_s,
+        )
+        self._registry = registry
+
+    def app(self, crashed: Crashed | None = None) -> FastAPI:
+        """Return the HTTP application; its lifespan runs the background work."""
+
+        @contextlib.asynccontextmanager
+        async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+            async with self.running(crashed):
+                yield
+
+        return create_app(
+            self.events,
+            self.contents,
+            self.waiting_for,
+            metrics=self.metrics,
+            registry=self._registry,
+            settings=self._settings,
+            before_scrape=self._before_scrape,
+            lifespan=lifespan,
+        )
+
+    async def waiting_for(self) -> list[str]:
+        """Return what is missing before requests should come, empty when ready."""
+        prepared = {"topics": self._topics_exist, "tables": self._tables_exist}
+        missing = [name for name, done in prepared.items() if not done.is_set()]
+        try:
+            async with asyncio.timeout(_PROBE_S):
+                await self._ports.topics.cluster_id()
+        except (StoreUnavailable, TimeoutError):
+            missing.append("broker")
+        return missing
+
+    @contextlib.asynccontextmanager
+    async def running(self, crashed: Crashed | None = None) -> AsyncIterator[None]:
+        """Do the background work inside; at the end flush what the broker has not acknowledged yet.
+
+        ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
+        """
+        tasks = [_spawn(work, crashed) for work in (self._project(), self._follow_catalogue())]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await self._close()
+
+    async def _project(self) -> None:
+        await patiently("topics.ensure", lambda: self._ports.topics.ensure(topic_specs(self._settings)))
+        await patiently("producer.start", self._ports.producer.start)
+        self._topics_exist.set()
+        await self.projector.run()
+
+    async def _follow_catalogue(self) -> None:
+        if (migrate := self._ports.migrate) is not None:
+            await patiently("tables.migrate", lambda: asyncio.to_thread(migrate))
+        self._tables_exist.set()
+        await patiently("tables.connect", self._ports.contents.start)
+        await self._topics_exist.wait()
+        await self.follower.run()
+
+    async def _close(self) -> None:
+        await self._ports.producer.stop()
+        for port in (self._ports.topics, self._ports.history, self._ports.contents):
+            await port.close()
+        if self._ports.vectors is not None:
+            self._ports.vectors.close()
+
+    def _prompt_history(self) -> PromptHistory:
+        return PromptHistory(
+            self._ports.history,
+            self.metrics,
+            self._settings.history_min_dwell_ms,
+            self._settings.ingest_history_deadline_ms / 1_000,
+        )
+
+    def _before_scrape(self) -> None:
+        self.metrics.buffer_records.set(self._ports.producer.pending)
+
+
+def _spawn(work: Coroutine[Any, Any, None], crashed: Crashed | None) -> asyncio.Task[None]:
+    task = asyncio.create_task(work, name=work.__qualname__)
+
+    def ended(task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("task.crashed", task=task.get_name(), exc_info=error)
+        if crashed is not None:
+            crashed(error)
+
+    task.add_done_callback(ended)
+    return task

@@ -1,0 +1,49 @@
+"""Settings of ingest: each default once, with its unit and its reason."""
+
+from pydantic import Field
+
+from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
+
+
+class Settings(StackSettings):
+    """What ingest, the history projector and the catalogue follower read from the environment."""
+
+    ingest_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
+    ingest_port: int = Field(8001, ge=0, le=65535, description="TCP port of ingest; 0 takes a free one.")
+    allow_insecure: bool = Field(
+        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
+    )
+    ingest_body_max_bytes: PositiveInt = Field(
+        262_144, description="Longest request body in bytes: 500 interactions with room to spare."
+    )
+    ingest_append_deadline_ms: PositiveInt = Field(
+        5_000, description="Milliseconds the broker may take for a request's records; later the answer is 503."
+    )
+    ingest_unacknowledged_records: PositiveInt = Field(
+        20_000, description="Records waiting for the broker before requests get 503 unread: about 10 MB of events."
+    )
+    ingest_retry_after_s: PositiveInt = Field(
+        2, description="Seconds a 503 asks its client to wait: a restarted broker takes about four."
+    )
+    ingest_history_deadline_ms: PositiveInt = Field(
+        100, description="Milliseconds the history store may take before the 202; later the projector writes it."
+    )
+    ingest_shutdown_ms: PositiveInt = Field(
+        10_000, description="Milliseconds after SIGTERM for running requests; longer than the append deadline."
+    )
+    history_min_dwell_ms: int = Field(
+        10_000, ge=0, description="Milliseconds of dwell from which a view counts as consumed: long enough to read on."
+    )
+    projector_records: PositiveInt = Field(
+        500, description="Records the projector takes in one turn; HTTP requests wait for its decoding, about 4 ms."
+    )
+    catalogue_interval_s: PositiveFloat = Field(
+        5.0, description="Seconds between two looks for new rows of the content table: rankable soon after insertion."
+    )
+    catalogue_full_interval_s: PositiveFloat = Field(
+        300.0, description="Seconds between two comparisons of the whole table, which finds changed rows; costs a scan."
+    )
+    catalogue_page: PositiveInt = Field(200, description="Rows read, and records appended, at a time: about 1 MB.")
+    doc2vec_path: str = Field(
+        "", description="Folder of a trained Doc2Vec model; empty: contents that come without a vector have none."
+    )

@@ -4,6 +4,7 @@ Signal handlers do not run in a process that is killed with SIGKILL, so somebody
 ``pid birth`` lines from a pipe that only the parent writes to; the pipe closes however the parent ends.
 """
 
+import atexit
 import signal
 import subprocess
 import sys
@@ -41,7 +42,9 @@ class ProcessGuard:
 @cache
 def guard() -> ProcessGuard:
     """Return this process's guard, started at first use."""
-    return ProcessGuard()
+    started = ProcessGuard()
+    atexit.register(started.close)
+    return started
 
 
 def main() -> None:

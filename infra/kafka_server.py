@@ -5,7 +5,7 @@ import fcntl
 import hashlib
 import os
 import shutil
-import socket
+import struct
 import subprocess
 import tempfile
 import uuid
@@ -15,7 +15,7 @@ from typing import Literal
 
 from infra.ports import LOOPBACK
 from infra.run_state import RunState
-from infra.server import LocalServer
+from infra.server import LocalServer, answers
 from infra.tools import JAVA, MAVEN, find, java_identity
 from libs.errors import RefusedStart
 
@@ -31,6 +31,9 @@ _SESSIONS = {
 }
 _JVM = ("-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1")  # C1 alone saves 40 % of the start's CPU
 
+METADATA_REQUEST = struct.pack(">ihhihi", 14, 3, 2, 0, -1, 0)
+"""Length, api key 3 (Metadata), version 2, correlation id, no client id, no topics. The answer holds the cluster id."""
+
 
 def cache_folder() -> Path:
     """Return the folder shared by all stacks: jars and the class-data archive."""
@@ -45,7 +48,7 @@ class KafkaServer(LocalServer):
     grace_s = 30.0  # writing the class-data archive takes 4.5 s on a quiet machine
 
     def __init__(
-        self, folder: Path, state: RunState, *, detached: bool = False, profile: BrokerProfile = "kill"
+        self, folder: Path, state: RunState, *, detached: bool = False, profile: BrokerProfile = "pause"
     ) -> None:
         super().__init__(folder, state, detached=detached)
         self._profile = profile
@@ -53,12 +56,13 @@ class KafkaServer(LocalServer):
     def prepare(self) -> None:
         """Resolve the jars once for the machine, write the configuration, format the data folder once."""
         resolve_jars()
-        data = self.folder / "data"
+        self._unfinished_archive.unlink(missing_ok=True)  # left by a killed run: it may be cut short
+        data = self._data
         values = {"port": self.ports[0], "controller_port": self.ports[1], "data": data}
         template = Template((HERE / "server.properties").read_text())
         self._properties.write_text(template.substitute(values) + _SESSIONS[self._profile])
         if not (data / "meta.properties").exists():
-            self._run("kafka.tools.StorageTool", "format", "-t", _cluster_id(), "-c", str(self._properties))
+            self._run("kafka.tools.StorageTool", "format", "-t", _new_cluster_id(), "-c", str(self._properties))
 
     def command(self) -> list[str | Path]:
         """Return the command line, with the class-data archive when there is one, else one that makes it at its end."""
@@ -71,13 +75,12 @@ class KafkaServer(LocalServer):
 
     def stop(self) -> None:
         """Stop the broker; the first clean stop of a machine leaves the class-data archive behind (4.5 s, once)."""
-        super().stop()
-        if self._unfinished_archive.exists():
+        if self._child.stop(self.grace_s) and self._unfinished_archive.exists():
             self._unfinished_archive.replace(_archive())
 
     def is_healthy(self) -> bool:
-        """Return whether the broker answers an ApiVersions request, which it does once it is registered."""
-        return _api_versions(self.port)
+        """Return whether the broker of this data folder answers, which it does once it is registered."""
+        return answers(self.port, METADATA_REQUEST, self._cluster_id.encode())
 
     @property
     def address(self) -> str:
@@ -98,6 +101,15 @@ class KafkaServer(LocalServer):
     @property
     def _unfinished_archive(self) -> Path:
         return cache_folder() / f"{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}.jsa.new"
+
+    @property
+    def _data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def _cluster_id(self) -> str:
+        lines = (self._data / "meta.properties").read_text().splitlines()
+        return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
     @property
     def _properties(self) -> Path:
@@ -146,20 +158,8 @@ def _classpath() -> str:
     return f"{_jars()}/*"
 
 
-def _cluster_id() -> str:
+def _new_cluster_id() -> str:
     """Return a random cluster id, as Kafka writes them; one that begins with a dash would read as an option."""
     while (text := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass
     return text
-
-
-def _api_versions(port: int) -> bool:
-    """Ask for the API versions (key 18, version 0) and compare the correlation id of the answer."""
-    correlation = b"\x00\x00\x00\x2a"
-    request = b"\x00\x12\x00\x00" + correlation + b"\x00\x05moard"
-    try:
-        with socket.create_connection((LOOPBACK, port), timeout=1) as connection:
-            connection.sendall(len(request).to_bytes(4, "big") + request)
-            return connection.recv(8)[4:8] == correlation
-    except OSError:
-        return False

@@ -4,7 +4,7 @@ An address given by ``KAFKA_BOOTSTRAP_SERVERS``, ``REDIS_URL`` or ``DATABASE_URL
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,10 +13,10 @@ from types import TracebackType
 
 from infra.kafka_server import BrokerProfile, KafkaServer
 from infra.mariadb_server import MariadbServer
-from infra.processes import end
 from infra.redis_server import RedisServer
-from infra.run_state import RunState
+from infra.run_state import RunningServer, RunState
 from infra.server import LocalServer
+from libs.errors import RefusedStart
 
 Progress = Callable[[str], None]
 VARIABLES = {"kafka": "KAFKA_BOOTSTRAP_SERVERS", "redis": "REDIS_URL", "mariadb": "DATABASE_URL"}
@@ -42,18 +42,21 @@ class LocalStack:
     Parameters
     ----------
     broker_profile
-        ``kill`` comes back fast after a crash; ``pause`` survives being stopped for longer than 1.5 s.
+        ``kill`` comes back fast after a crash, but a broker that stands still for 1.5 s is fenced; so tests that kill
+        it name it, and everything else has ``pause``.
     database
         False uses an SQLite file instead of MariaDB.
     detached
-        True leaves the servers running when this process ends (``moard up``).
+        True leaves the servers running when this process ends (``moard up``); otherwise they end with it.
+    use_external
+        False starts servers of our own even where the environment names others.
     """
 
     def __init__(
         self,
         folder: Path,
         *,
-        broker_profile: BrokerProfile = "kill",
+        broker_profile: BrokerProfile = "pause",
         database: bool = True,
         detached: bool = False,
         use_external: bool = True,
@@ -64,10 +67,12 @@ class LocalStack:
         self.redis = RedisServer(self.folder / "redis", self._state, detached=detached)
         self.mariadb = MariadbServer(self.folder / "mariadb", self._state, detached=detached)
         self._database = database
+        self._detached = detached
         self._external = {
             name: value for name, variable in VARIABLES.items() if use_external and (value := os.environ.get(variable))
         }
         self._owned = ExitStack()
+        self._holding = False
 
     @property
     def servers(self) -> list[LocalServer]:
@@ -78,30 +83,40 @@ class LocalStack:
     def up(self, progress: Progress | None = None) -> Addresses:
         """Start what is missing, wait until everything is healthy, and return the addresses.
 
+        A detached stack that runs already is left as it is; what a killed run left behind is ended first.
+
         Raises
         ------
         RefusedStart
-            When a program is missing or a server does not become healthy; what was started is stopped again.
+            When a program is missing, the folder is in use, or a server does not become healthy; then all are stopped.
         """
         say = progress or (lambda _: None)
         self._owned.enter_context(self._state.owned())
         try:
-            self._adopt_or_clean()
-            with ThreadPoolExecutor(max_workers=3) as pool:
-                list(pool.map(lambda server: self._start(server, say), self.servers))
+            self._take_stock()
+            self._side_by_side(lambda server: self._start(server, say), self.servers)
         except BaseException:
-            self.down()
+            self._stop_all()
             raise
+        self._holding = not self._detached
+        if self._detached:
+            self._owned.close()  # from here on the state file knows
         return self.addresses
 
     def down(self) -> None:
-        """Stop this stack's servers, also those that an earlier run left behind."""
-        with ThreadPoolExecutor(max_workers=3) as pool:
-            list(pool.map(lambda server: server.stop(), self.servers))
-        for name, left in self._state.running().items():
-            if name in VARIABLES:
-                end(left.identity, LocalServer.grace_s)
-        self._owned.close()
+        """Stop what this stack started; when detached, whatever runs in the folder. Data stays.
+
+        Raises
+        ------
+        RefusedStart
+            When another living process has the folder.
+        """
+        if self._holding:
+            self._stop_all()
+        elif self._detached:
+            self._owned.enter_context(self._state.owned())
+            self._adopt(self._state.running())
+            self._stop_all()
 
     @property
     def addresses(self) -> Addresses:
@@ -122,14 +137,37 @@ class LocalStack:
     ) -> None:
         self.down()
 
-    def _adopt_or_clean(self) -> None:
-        """Keep healthy servers of an earlier run, end the others."""
+    def _take_stock(self) -> None:
+        """Keep a detached stack's healthy servers; end what a killed run left behind."""
         running = self._state.running()
-        for server in self.servers:
+        outliving = [name for name, server in running.items() if server.detached]
+        if outliving and not self._detached:
+            raise RefusedStart(f"{self.folder} already runs {', '.join(outliving)}: first type: moard down")
+        self._adopt(running)
+        for server in self._all:
+            if not (server in self.servers and server.name in outliving and server.is_healthy()):
+                server.stop()
+
+    def _adopt(self, running: Mapping[str, RunningServer]) -> None:
+        for server in self._all:
             if server.name in running:
                 server.adopt(running[server.name])
-                if not server.is_healthy():
-                    server.stop()
+
+    def _stop_all(self) -> None:
+        try:
+            self._side_by_side(LocalServer.stop, self._all)
+        finally:
+            self._holding = False
+            self._owned.close()
+
+    @property
+    def _all(self) -> tuple[LocalServer, ...]:
+        return self.kafka, self.redis, self.mariadb
+
+    @staticmethod
+    def _side_by_side(act: Callable[[LocalServer], None], servers: Collection[LocalServer]) -> None:
+        with ThreadPoolExecutor(max_workers=len(VARIABLES)) as pool:
+            list(pool.map(act, servers))
 
     def _start(self, server: LocalServer, say: Progress) -> None:
         if server.running:

@@ -1,6 +1,7 @@
 """A local MariaDB with a database and a user of moard's own."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -29,13 +30,20 @@ class MariadbServer(LocalServer):
     def prepare(self) -> None:
         """Create the data folder once, and the statements that make database and user."""
         data = self._data
-        if not (data / "mysql").exists():
-            data.mkdir(parents=True, exist_ok=True)
-            options = [f"--datadir={data}", "--auth-root-authentication-method=socket", "--skip-test-db", *_as_root()]
+        if not data.exists():
+            unfinished = self.folder / "data.new"  # renamed when whole: an interrupted start begins again
+            shutil.rmtree(unfinished, ignore_errors=True)
+            options = [
+                f"--datadir={unfinished}",
+                "--auth-root-authentication-method=socket",
+                "--skip-test-db",
+                *_as_root(),
+            ]
             command: list[str | Path] = [find(MARIADB_INSTALL), "--no-defaults", *options]
             made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
             if made.returncode != 0:
                 raise RefusedStart(f"mariadb-install-db failed in {data}: {(made.stderr or made.stdout)[-1500:]}")
+            unfinished.rename(data)
         (self.folder / "bootstrap.sql").write_text(BOOTSTRAP_SQL)
 
     def command(self) -> list[str | Path]:
@@ -44,8 +52,8 @@ class MariadbServer(LocalServer):
             find(MARIADB),
             "--no-defaults",
             f"--datadir={self._data}",
-            f"--socket={self.folder / 'mariadb.sock'}",
-            f"--pid-file={self.folder / 'mariadb.pid'}",
+            "--socket=mariadb.sock",  # relative to the data folder: a socket's full path may have 108 bytes at most
+            f"--pid-file={self._pid_file}",
             f"--bind-address={LOOPBACK}",
             f"--port={self.port}",
             f"--init-file={self.folder / 'bootstrap.sql'}",
@@ -56,13 +64,21 @@ class MariadbServer(LocalServer):
         ]
 
     def is_healthy(self) -> bool:
-        """Return whether it greets clients (the greeting names its authentication plugin)."""
-        return answers(self.port, b"", b"mysql_native_password")
+        """Return whether it has its port, after which it writes its pid file, and greets clients.
+
+        The greeting names the authentication plugin.
+        """
+        has_port = self._pid_file.exists() and self._pid_file.read_text().strip() == str(self.pid)
+        return has_port and answers(self.port, b"", b"mysql_native_password")
 
     @property
     def address(self) -> str:
         """The SQLAlchemy URL."""
         return f"mysql+asyncmy://{USER}:{PASSWORD}@{LOOPBACK}:{self.port}/{DATABASE}?charset=utf8mb4"
+
+    @property
+    def _pid_file(self) -> Path:
+        return self.folder / "mariadb.pid"
 
     @property
     def _data(self) -> Path:

@@ -21,8 +21,8 @@ class RedisServer(LocalServer):
         return [find(REDIS), "--bind", LOOPBACK, "--port", str(self.port), *options]
 
     def is_healthy(self) -> bool:
-        """Return whether it answers PING."""
-        return answers(self.port, b"PING\r\n", b"+PONG")
+        """Return whether it answers and names our process."""
+        return answers(self.port, b"INFO server\r\n", f"process_id:{self.pid}\r".encode())
 
     @property
     def address(self) -> str:

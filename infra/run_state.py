@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -14,10 +15,11 @@ from libs.errors import RefusedStart
 
 @dataclass(frozen=True, slots=True)
 class RunningServer:
-    """One started server: who it is and where it listens."""
+    """One started server: who it is, where it listens, and whether it was meant to outlive its starter."""
 
     identity: ProcessIdentity
     ports: tuple[int, ...]
+    detached: bool = False
 
 
 class RunState:
@@ -26,6 +28,7 @@ class RunState:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "state.json"
         self._lock = folder / "lock"
+        self._writing = threading.Lock()  # servers are started side by side
 
     @contextmanager
     def owned(self) -> Iterator[None]:
@@ -49,6 +52,7 @@ class RunState:
             lock.write(str(os.getpid()))
             lock.flush()
             yield
+            lock.truncate(0)
 
     def running(self) -> dict[str, RunningServer]:
         """Return the servers written down that still run."""
@@ -59,13 +63,14 @@ class RunState:
         if not self._path.exists():
             return {}
         return {
-            name: RunningServer(ProcessIdentity(**entry["identity"]), tuple(entry["ports"]))
+            name: RunningServer(ProcessIdentity(**entry["identity"]), tuple(entry["ports"]), entry["detached"])
             for name, entry in json.loads(self._path.read_text()).items()
         }
 
     def record(self, name: str, server: RunningServer) -> None:
         """Write down that ``name`` was started."""
-        entries = {key: asdict(value) for key, value in (self.last() | {name: server}).items()}
-        fresh = self._path.with_suffix(".new")
-        fresh.write_text(json.dumps(entries, indent=1))
-        fresh.replace(self._path)
+        with self._writing:
+            entries = {key: asdict(value) for key, value in (self.last() | {name: server}).items()}
+            fresh = self._path.with_suffix(".new")
+            fresh.write_text(json.dumps(entries, indent=1))
+            fresh.replace(self._path)

@@ -25,7 +25,7 @@ def up(folder: Folder = STACK_FOLDER) -> None:
     """Start Kafka, Redis and MariaDB on this machine, and leave them running."""
     from infra.local import LocalStack
 
-    addresses = LocalStack(folder, detached=True, broker_profile="pause").up(console.print)
+    addresses = LocalStack(folder, detached=True).up(console.print)
     console.print("\nPoint the services here (or write these lines into .env):")
     for name, value in addresses.environment().items():
         console.print(f"  {name}={value}", soft_wrap=True)
@@ -37,7 +37,7 @@ def down(folder: Folder = STACK_FOLDER) -> None:
     """Stop what `moard up` started."""
     from infra.local import LocalStack
 
-    LocalStack(folder, use_external=False).down()
+    LocalStack(folder, detached=True, use_external=False).down()
     console.print("The local stack is down.")
 
 

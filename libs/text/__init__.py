@@ -1,1 +1,1 @@
-"""Text vectors of contents. The only place that imports gensim."""
+"""Text vectors of contents. ``doc2vec`` is the only module that imports gensim."""

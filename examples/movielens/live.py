@@ -10,11 +10,11 @@ from examples.movielens.client import CallFailed, Client
 from examples.movielens.dataset import Movie
 from examples.movielens.pace import Pace, PaceSettings
 from examples.movielens.player import Player
-from examples.movielens.protocol import Turn
+from examples.movielens.protocol import Turn, baselines
 from examples.movielens.readings import NOTHING_YET, Page, Readings
 from examples.movielens.report import Report, report
-from examples.movielens.scoreboard import Scoreboard
 from examples.movielens.view import Frame
+from examples.scoreboard import Scoreboard
 from libs.errors import MoardError
 
 _LOOK_EVERY_S = 0.5
@@ -58,7 +58,7 @@ class Live:
         self._show = show
         self._alive = alive
         self._run = run
-        self._scoreboard = Scoreboard(turns)
+        self._scoreboard = Scoreboard(baselines(turns))
         self._looks: deque[Readings] = deque([NOTHING_YET, NOTHING_YET], maxlen=_RATE_OVER_LOOKS)
         self._started_s = time.monotonic()
         self._stage = "loading contents"

@@ -9,7 +9,7 @@ from examples.movielens.client import Ranked
 from examples.movielens.pace import Pace
 from examples.movielens.protocol import SLATE, Request, Turn
 from examples.movielens.schedule import Chapter, Schedule
-from examples.movielens.scoreboard import Scoreboard
+from examples.scoreboard import Scoreboard
 
 
 class Backend(Protocol):
@@ -25,6 +25,11 @@ class Backend(Protocol):
 def wall_clock_ms() -> int:
     """Return the time of day, epoch milliseconds."""
     return time.time_ns() // 1_000_000
+
+
+def user_name(run: str, user_id: int) -> str:
+    """Return the id by which the services know a user of a run."""
+    return f"ml-{run}-{user_id}"
 
 
 class Player:
@@ -58,10 +63,6 @@ class Player:
         self._changed = asyncio.Condition()
         self.interactions = 0
 
-    def user(self, user_id: int) -> str:
-        """Return the id by which the services know a user of this run."""
-        return f"ml-{self._run}-{user_id}"
-
     async def play(self) -> None:
         """Play to the end; raises what a call raised."""
         async with asyncio.TaskGroup() as group:
@@ -84,7 +85,7 @@ class Player:
         return None
 
     async def _tell(self, chapter: Chapter) -> None:
-        user, events = self.user(chapter.user_id), []
+        user, events = user_name(self._run, chapter.user_id), []
         request = chapter.turns[0].opens
         if request is not None:
             await self._pace.slot()

@@ -147,6 +147,11 @@ def oracle_clicks(stream: Sequence[Turn]) -> NDArray[np.float64]:
     return np.array([min(SLATE, len(request.group)) for request in requests_of(stream)], dtype=np.float64)
 
 
+def baselines(stream: Sequence[Turn]) -> dict[str, NDArray[np.float64]]:
+    """Return the clicks of the rankers that moard is shown beside."""
+    return {"popularity": popularity_clicks(stream), "random": random_clicks(stream)}
+
+
 def by_fifths(clicks: NDArray[np.float64]) -> list[float]:
     """Return clicks per request in each fifth of the stream; NaN for a fifth without requests."""
     return [float(part.mean()) if len(part) else float("nan") for part in np.array_split(clicks, FIFTHS)]

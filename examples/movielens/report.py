@@ -7,7 +7,7 @@ from pathlib import Path
 import orjson
 
 from examples.movielens.readings import Readings
-from examples.movielens.scoreboard import Scoreboard
+from examples.scoreboard import Scoreboard
 
 REPORT = Path(".moard/demo-report.json")
 

@@ -12,9 +12,8 @@ from rich.table import Table
 from rich.text import Text
 
 from examples.movielens.readings import NOTHING_YET, Readings
-from examples.movielens.scoreboard import Scoreboard
+from examples.scoreboard import FIFTHS, Scoreboard
 
-_FIFTHS = ("1st fifth", "2nd", "3rd", "4th", "last")
 _LINE_EVERY_S = 5.0
 
 
@@ -61,35 +60,21 @@ def picture(frame: Frame) -> RenderableType:
     bar = ProgressBar(total=board.requests, completed=board.answered, width=60)
     head = Text(f"{board.answered:,} of {board.requests:,} requests   {_clock(frame.elapsed_s)}   {frame.stage}")
     title = "moard · MovieLens-100K, live over HTTP and Kafka"
-    return Panel(Group(head, bar, Text(), clicks_table(board), Text(), _pipeline(frame)), title=title, expand=False)
+    return Panel(Group(head, bar, Text(), board.table(), Text(), _pipeline(frame)), title=title, expand=False)
 
 
 def line(frame: Frame) -> str:
     """Return one frame as one line."""
     board, now = frame.scoreboard, frame.now
-    fifth = min(len(_FIFTHS) - 1, board.answered * len(_FIFTHS) // max(1, board.requests))
+    fifth = min(len(FIFTHS) - 1, board.answered * len(FIFTHS) // max(1, board.requests))
     clicks = ", ".join(f"{ranker} {_number(values[fifth])}" for ranker, values in board.by_fifths().items())
     return (
         f"{_clock(frame.elapsed_s)} {frame.stage}: {board.answered:,}/{board.requests:,} requests, "
         f"{now.events_per_s(frame.earlier):,.0f} events/s, lag {now.lag_records:,}, {now.updates:,} updates, "
         f"loss {_number(now.loss, 3)}, snapshot {now.snapshot_version} ({_number(now.snapshot_age_s)} s old), "
         f"freshness p50 {_number(now.freshness_s(0.5))} s p95 {_number(now.freshness_s(0.95))} s; "
-        f"clicks per request in the {_FIFTHS[fifth].removesuffix(' fifth')} fifth: {clicks}"
+        f"clicks per request in the {FIFTHS[fifth].removesuffix(' fifth')} fifth: {clicks}"
     )
-
-
-def clicks_table(board: Scoreboard) -> Table:
-    """Return clicks per request by fifths of the stream, each ranker on the same requests."""
-    table = Table(title="clicks per request, slates of 6, the same requests for all", title_justify="left", box=None)
-    table.add_column("", min_width=20)
-    for fifth in _FIFTHS:
-        table.add_column(fifth, justify="right")
-    names = {"moard": "[bold]moard[/bold]", "popularity": "popularity so far", "random": "random"}
-    for ranker, fifths in board.by_fifths().items():
-        table.add_row(
-            names[ranker], *(_number(clicks) for clicks in fifths), style="green" if ranker == "moard" else ""
-        )
-    return table
 
 
 def _pipeline(frame: Frame) -> Table:

@@ -9,8 +9,8 @@ import pytest
 from examples.movielens.client import CallFailed, Ranked
 from examples.movielens.pace import Pace, PaceSettings
 from examples.movielens.player import Player
-from examples.movielens.protocol import SLATE, Request, Turn, requests_of
-from examples.movielens.scoreboard import Scoreboard
+from examples.movielens.protocol import SLATE, Request, Turn, baselines, requests_of
+from examples.scoreboard import Scoreboard
 
 # User 1 likes 10, 12, 13 and later 14; the other user's rating comes in between.
 TURNS = [
@@ -51,7 +51,7 @@ class FirstSix:
 
 
 def player_of(backend: FirstSix, turns: Sequence[Turn] = TURNS, window: int = 100) -> tuple[Player, Scoreboard]:
-    scoreboard = Scoreboard(turns)
+    scoreboard = Scoreboard(baselines(turns))
     pace = Pace(PaceSettings(requests_per_s=1e9), now=asyncio.get_running_loop().time)
     return (
         Player(turns, backend, pace, scoreboard, run="r", in_flight=4, window=window, now_ms=lambda: 1_000),

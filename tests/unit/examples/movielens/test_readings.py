@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 
 from examples.movielens.pace import Pace, PaceSettings
 from examples.movielens.readings import NOTHING_YET, Page, Readings
-from libs.adapters.telemetry import IngestMetrics, LearnerMetrics, ServingMetrics
+from libs.adapters.metrics import IngestMetrics, LearnerMetrics, ServingMetrics
 from libs.events.topics import CONTENTS, EVENTS
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from examples.movielens.protocol import Request, Turn
+from examples.movielens.protocol import Request, Turn, baselines
 from examples.movielens.readings import NOTHING_YET, Page, Readings
 from examples.movielens.report import report
-from examples.movielens.scoreboard import Scoreboard
 from examples.movielens.view import Frame, View, picture
+from examples.scoreboard import Scoreboard
 
 INGEST = '# TYPE moard_ingest_events counter\nmoard_ingest_events_total{result="accepted"} 12\n'
 LEARNER = "# TYPE moard_learner_updates counter\nmoard_learner_updates_total 34\n"
@@ -23,7 +23,7 @@ SERVING = "# TYPE moard_serving_snapshot_version gauge\nmoard_serving_snapshot_v
 def board() -> Scoreboard:
     """Ten requests: each offers one liked content among two, and twelve strangers before it."""
     turns = [Turn(user, 10, 0, user, Request(user, user, (10, 11), (*range(20, 32), 10, 11))) for user in range(10)]
-    board = Scoreboard(turns)
+    board = Scoreboard(baselines(turns))
     for number in range(9):
         board.record(number, number % 3)
     return board
@@ -43,7 +43,7 @@ def test_rankers_are_compared_on_the_answered_requests_of_each_fifth(board: Scor
 
 
 def test_a_fifth_without_answers_is_not_a_zero() -> None:
-    empty = Scoreboard([Turn(1, 10, 0, 0, Request(0, 1, (10,), (10, 11)))])
+    empty = Scoreboard(baselines([Turn(1, 10, 0, 0, Request(0, 1, (10,), (10, 11)))]))
 
     assert all(math.isnan(clicks) for fifths in empty.by_fifths().values() for clicks in fifths)
 

@@ -1,0 +1,149 @@
+"""Everything around the run: the stack and the three services up, the run, a summary, everything down again."""
+
+import asyncio
+import secrets
+import shutil
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from examples.movielens import dataset, profile, protocol
+from examples.movielens.dataset import Movie
+from examples.movielens.live import Addresses, Live
+from examples.movielens.pace import PaceSettings
+from examples.movielens.player import user_name
+from examples.movielens.protocol import Negatives, Turn
+from examples.movielens.report import Report
+from examples.movielens.summary import show_summary
+from examples.movielens.view import View
+from infra.local import LocalStack
+from infra.run_state import RunState
+from infra.services import ServiceDied, ServiceName, ServiceProcess
+from libs.errors import MoardError, RefusedStart
+from libs.text.doc2vec import text_of, train
+from services.ingest.settings import Settings as IngestSettings
+from services.learner.settings import Settings as LearnerSettings
+from services.serving.settings import Settings as ServingSettings
+
+_SERVICES: tuple[ServiceName, ...] = ("learner", "ingest", "serving")
+_READY_DEADLINE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What was asked for. ``stay`` keeps everything up after the summary, until Ctrl-C."""
+
+    folder: Path
+    stay: bool
+    requests: int | None
+    negatives: Negatives
+    seed: int
+    pace: PaceSettings
+
+
+def run(options: Options) -> int:
+    """Run the whole demo; return 0, 1 when a part failed, or 2 when it could not start. Stderr says why."""
+    # SIGTERM ends it as Ctrl-C does, wherever it is.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    console, folder = Console(), options.folder.absolute()  # services run in a folder of their own
+    try:
+        with RunState(folder).owned():
+            _run(options, folder, console)
+    except KeyboardInterrupt:
+        return 0 if options.stay else 130
+    except (MoardError, ServiceDied) as error:
+        stderr = Console(stderr=True)
+        stderr.print(f"The demo failed. {error}", style="red", soft_wrap=True, highlight=False, markup=False)
+        return 2 if isinstance(error, RefusedStart) else 1
+    return 0
+
+
+def _run(options: Options, folder: Path, console: Console) -> None:
+    movielens = dataset.load()
+    turns = _first(protocol.turns(movielens.ratings, options.negatives, options.seed), options.requests)
+    with _undisturbed_end(console) as running:
+        services = _start(folder, movielens.contents, running, console)
+        addresses = Addresses(**{name: services[name].url for name in _SERVICES})
+        run = secrets.token_hex(2)
+        with View(console) as show:
+            live = Live(addresses, turns, options.pace, show, lambda: _alive(services), run)
+            report = _play(live, movielens.contents)
+        user = user_name(run, turns[0].user_id)
+        show_summary(console, report, report.write(), addresses, folder, user)
+        if options.stay:
+            console.print("\nEverything stays up until Ctrl-C.")
+            while True:
+                _alive(services)
+                time.sleep(1.0)
+
+
+@contextmanager
+def _undisturbed_end(console: Console) -> Iterator[ExitStack]:
+    """Yield a stack of things to stop; a second Ctrl-C does not interrupt their stopping."""
+    running = ExitStack()
+    try:
+        yield running
+    finally:
+        console.print("\nStopping what was started …")
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+        try:
+            running.close()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+def _first(turns: list[Turn], requests: int | None) -> list[Turn]:
+    """Return the turns of the first so many requests."""
+    return turns if requests is None else [turn for turn in turns if turn.request_number < requests]
+
+
+def _start(
+    folder: Path, contents: Sequence[Movie], running: ExitStack, console: Console
+) -> dict[ServiceName, ServiceProcess]:
+    for leftover in ("stack", "state", "checkpoints", "doc2vec"):
+        shutil.rmtree(folder / leftover, ignore_errors=True)  # a run starts from nothing, so that runs compare
+    stack = LocalStack(folder / "stack")
+    outside = stack.up(console.print)
+    running.callback(stack.down)
+    console.print("training Doc2Vec on titles, years and genres …")
+    texts = ((movie.content_id, text_of(movie.title, movie.description)) for movie in contents)
+    train(texts).save(folder / "doc2vec")
+    console.print(profile.table(IngestSettings, LearnerSettings, ServingSettings))
+    environment = {
+        **outside.environment(),
+        **profile.environment(),
+        "MOARD_DOC2VEC_PATH": str(folder / "doc2vec"),
+        "MOARD_STATE_PATH": str(folder / "state"),
+        "MOARD_LEARNER_CHECKPOINT_PATH": str(folder / "checkpoints"),
+    }
+    services = {name: ServiceProcess(name, environment, folder) for name in _SERVICES}
+    for service in services.values():
+        running.callback(service.stop)
+        service.start()
+    for name, service in services.items():
+        service.wait_ready(_READY_DEADLINE_S)
+        console.print(f"{name} is ready at {service.url}", highlight=False)
+    return services
+
+
+def _play(live: Live, contents: Sequence[Movie]) -> Report:
+    try:
+        return asyncio.run(live.play(contents))
+    except ExceptionGroup as failures:
+        raise _first_of(failures) from failures
+
+
+def _first_of(failures: ExceptionGroup[Exception]) -> Exception:
+    first = failures.exceptions[0]
+    return _first_of(first) if isinstance(first, ExceptionGroup) else first
+
+
+def _alive(services: Mapping[ServiceName, ServiceProcess]) -> None:
+    for service in services.values():
+        if not service.running:
+            raise ServiceDied(f"{service.name} ended with {service.exit_code()}. {service.log_tail()}")

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
@@ -108,12 +109,14 @@ def _start(
     for leftover in ("stack", "state", "checkpoints", "doc2vec"):
         shutil.rmtree(folder / leftover, ignore_errors=True)  # a run starts from nothing, so that runs compare
     stack = LocalStack(folder / "stack")
-    outside = stack.up(console.print)
+    outside = stack.up(partial(console.print, highlight=False, soft_wrap=True))
     running.callback(stack.down)
     console.print("training Doc2Vec on titles, years and genres …")
     texts = ((movie.content_id, text_of(movie.title, movie.description)) for movie in contents)
     train(texts).save(folder / "doc2vec")
-    console.print(profile.table(IngestSettings, LearnerSettings, ServingSettings))
+    console.print(f"profile {profile.NAME}, what differs from the defaults:")
+    for line in profile.lines(IngestSettings, LearnerSettings, ServingSettings):
+        console.print(line, highlight=False, soft_wrap=True)
     environment = {
         **outside.environment(),
         **profile.environment(),

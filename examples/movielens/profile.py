@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from pydantic_settings import BaseSettings
-from rich.table import Table
 
 NAME = "movielens-demo"
 
@@ -40,13 +39,9 @@ def default_of(variable: str, *settings: type[BaseSettings]) -> object:
     raise LookupError(f"no service has a setting {variable}")
 
 
-def table(*settings: type[BaseSettings]) -> Table:
-    """Return what the profile changes, beside the defaults that these settings classes declare."""
-    shown = Table(title=f"settings of the profile {NAME} that differ from the defaults", title_justify="left", box=None)
-    for heading in ("setting", "value", "default", "why"):
-        shown.add_column(heading)
-    for deviation in PROFILE:
-        shown.add_row(
-            deviation.variable, deviation.value, str(default_of(deviation.variable, *settings)), deviation.reason
-        )
-    return shown
+def lines(*settings: type[BaseSettings]) -> list[str]:
+    """Return what the profile changes, as lines of an ``.env`` file beside the defaults of these settings classes."""
+    return [
+        f"  {deviation.variable}={deviation.value}  # not {default_of(deviation.variable, *settings)}: {deviation.reason}"
+        for deviation in PROFILE
+    ]

@@ -56,10 +56,10 @@ def load_vectors(path: str, vector_size: int) -> TextVectors | None:
     """
     if not path:
         return None
-    from libs.text.doc2vec import Doc2Vec  # gensim: only where a model is wanted
+    from libs.text.doc2vec import Doc2VecModel  # gensim: only where a model is wanted
 
     try:
-        model = Doc2Vec.load(Path(path))
+        model = Doc2VecModel.load(Path(path))
     except (OSError, ValueError, KeyError) as error:
         raise RefusedStart(f"MOARD_DOC2VEC_PATH={path} holds no usable Doc2Vec model: {error}") from error
     if model.vector_size != vector_size:

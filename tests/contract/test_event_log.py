@@ -6,7 +6,9 @@ import uuid
 from itertools import groupby
 
 import pytest
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
+from libs.adapters.event_log import KafkaTopicAdmin
 from libs.adapters.ports import Outgoing, TopicPartition, TopicSpec
 from libs.errors import RefusedStart, StoreUnavailable
 from libs.events.topics import partition_of
@@ -87,7 +89,8 @@ async def test_only_assigned_partitions_are_read(event_log: EventLog) -> None:
 async def test_max_records_bounds_a_poll_and_loses_nothing(event_log: EventLog) -> None:
     topic = await event_log.filled(50)
     reader = await event_log.reader(beginnings(topic))
-    sizes, values = [], set()
+    sizes: list[int] = []
+    values: set[bytes | None] = set()
     while len(values) < 50:
         records = await reader.poll(7, timeout_ms=1_000)
         sizes.append(len(records))
@@ -215,3 +218,21 @@ async def test_the_admin_knows_the_cluster_and_missing_topics(event_log: EventLo
     assert await event_log.admin.cluster_id() == await event_log.admin.cluster_id() != ""
     with pytest.raises(StoreUnavailable, match="does not exist"):
         await event_log.admin.partitions(f"absent-{uuid.uuid4().hex}")
+
+
+async def test_a_changed_setting_is_applied_and_those_of_an_operator_stay(event_log: EventLog) -> None:
+    topic = await event_log.topic(partitions=1, max_message_bytes="5000")
+    await event_log.admin.ensure([TopicSpec(topic, 1, {"retention.ms": "3600000"})])
+    producer = await event_log.producer()
+    assert await producer.append([outgoing(topic, 1)], timeout_s=20) == [True]
+    if isinstance(event_log.admin, KafkaTopicAdmin):
+        found = await topic_settings(event_log.admin, topic)
+        assert found["retention.ms"] == "3600000"
+        assert found["max.message.bytes"] == "5000"
+        assert found["message.timestamp.type"] == "LogAppendTime"
+
+
+async def topic_settings(admin: KafkaTopicAdmin, topic: str) -> dict[str, str]:
+    client = await admin._live()
+    (answer,) = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    return {name: value for resource in answer.resources for name, value, *_ in resource[-1]}

@@ -196,7 +196,7 @@ async def test_a_client_that_hangs_up_is_not_an_error(registry: CollectorRegistr
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/raw", "headers": [], "query_string": b"", "server": ("t", 80)}
-    await app(scope, hang_up, collect)  # type: ignore[arg-type]
+    await app(scope, hang_up, collect)
     assert sent == []
     assert count(registry, "POST", "/raw", 499) == 1
 

@@ -65,14 +65,21 @@ class ActionSpace:
     def index(self, ids: Sequence[int]) -> Int32[np.ndarray, "K"]:
         """Return the index of each id, 0 where it is unknown."""
         get = self._index.get
-        return np.fromiter((get(content_id, PADDING) for content_id in ids), np.int32, len(ids))
+        return np.array([get(content_id, PADDING) for content_id in ids], np.int32)
 
     def ensure(self, ids: Sequence[int]) -> Int32[np.ndarray, "K"]:
         """Return the index of each id; one never seen gets the next index and a zero vector."""
+        found = self.index(ids)
+        if found.all():
+            return found
         for content_id in ids:
             if content_id not in self._index:
                 self._add(content_id)
         return self.index(ids)
+
+    def at(self, content_id: int) -> int:
+        """Return the index of one id, the next one at first sight."""
+        return self._index.get(content_id) or self._add(content_id)
 
     def put(self, content_id: int, vector: Iterable[float] | np.ndarray | None, hidden: bool = False) -> int:
         """Set what is known of a content, in full, and return its index.
@@ -83,7 +90,7 @@ class ActionSpace:
             The vector has another length than the space, or a component that single precision cannot hold.
         """
         row = self._row(content_id, vector)
-        at = self._index[content_id] if content_id in self._index else self._add(content_id)
+        at = self.at(content_id)
         length = float(np.linalg.norm(row.astype(np.float64)))
         self._vectors[at] = row
         self._inverse_norm[at] = 1 / length if length > 1e-12 else 0.0

@@ -208,16 +208,17 @@ class Agent:
         candidates: Sequence[int] = (),
         organic: bool = False,
     ) -> int:
-        shown = self.space.ensure(slate)
+        indices = self.space.ensure((*slate, *state.history, *candidates))
+        shown, rest = indices[: len(slate)], indices[len(slate) :]
         self.popularity.grow(len(self.space))
         row = NewRow(
-            history=self.space.ensure(state.history),
+            history=rest[: len(state.history)],
             history_age_s=state.history_age_s,
             context=encode_context(state.context, self.settings.context_numbers) if state.context else None,
             slate=shown,
             log_counts=log_counts(self.popularity.consumptions[shown], self.popularity.centre),
             log_propensities=log_propensities,
-            candidates=self.space.ensure(candidates),
+            candidates=rest[len(state.history) :],
         )
         slot = self.replay.insert(key, row, organic)
         self._untrained.pop(slot, None)
@@ -232,7 +233,7 @@ class Agent:
         self._untrained.setdefault(slot, []).append((change.event_id, change.append_ms))
 
     def _amend(self, slot: int, content_id: int, terms: Mapping[str, float], choice: bool) -> None:
-        content = int(self.space.ensure((content_id,))[0])
+        content = self.space.at(content_id)
         if self.replay.consume(slot, content, terms, choice):
             self.popularity.grow(len(self.space))
             self.popularity.add(content)

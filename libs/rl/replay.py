@@ -7,7 +7,6 @@ a slot taken over by a newer row is never read through an old reference.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import IntEnum
 from hashlib import blake2b
 from itertools import islice
 from typing import Any, Final
@@ -29,17 +28,17 @@ _OLDEST_AGE_H: Final = 6e4  # hours that half precision holds: seven years
 _NO_SERIAL: Final = -1
 
 
-class Status(IntEnum):
-    """Where a row stands in its life."""
+class Status:
+    """Where a row stands in its life: plain numbers, as an enumeration costs more than all else a message does."""
 
-    EMPTY = 0
-    OPEN = 1
-    ENDED = 2
+    EMPTY: Final = 0
+    OPEN: Final = 1
+    ENDED: Final = 2
     """Closed, and the story ended there."""
-    CONTINUED = 3
+    CONTINUED: Final = 3
     """Closed, and the user came back: ``continuation`` names the row, or is not known yet."""
-    ORGANIC = 4
-    RETRACTED = 5
+    ORGANIC: Final = 4
+    RETRACTED: Final = 5
 
 
 _FIELDS: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
@@ -140,7 +139,7 @@ class Replay:
         for name, value in terms.items():
             at = TERMS.index(name)
             # By magnitude, so that neither order nor repetition matters and a negative term counts at all.
-            row[at] = max(row[at], np.float32(np.clip(value, -_TERM_LIMIT, _TERM_LIMIT)), key=lambda x: (abs(x), x))
+            row[at] = max(row[at], min(max(value, -_TERM_LIMIT), _TERM_LIMIT), key=lambda x: (abs(x), x))
         first = choice and not self.columns["chosen"][slot, position]
         self.columns["chosen"][slot, position] |= choice
         if first:
@@ -230,7 +229,7 @@ class Replay:
         past, shown, logged = len(row.history[:HISTORY]), len(row.slate[:SLATE]), len(row.log_propensities[:SLATE])
         columns["history"][slot, :past] = row.history[:HISTORY]
         hours = np.asarray(row.history_age_s[:HISTORY], np.float64) / 3600
-        columns["age_h"][slot, :past] = np.clip(hours, 0, _OLDEST_AGE_H)
+        columns["age_h"][slot, :past] = np.minimum(np.maximum(hours, 0), _OLDEST_AGE_H)
         if row.context is not None:
             columns["context"][slot] = row.context
         columns["slate"][slot, :shown] = row.slate[:SLATE]
@@ -241,9 +240,8 @@ class Replay:
 
     def _position(self, slot: int, content: int) -> int | None:
         slate = self.columns["slate"][slot]
-        found = np.flatnonzero(slate == content)
-        if len(found):
-            return int(found[0])
+        if content in (shown := slate.tolist()):
+            return shown.index(content)
         spare = np.flatnonzero(~self.columns["terms"][slot].any(axis=1) & ~self.columns["chosen"][slot])
         if not len(spare):
             return None

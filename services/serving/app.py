@@ -1,0 +1,72 @@
+"""The HTTP face of serving: routes over the parts, errors with a place, CORS on every answer."""
+
+import contextlib
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+
+from libs.adapters.http import install_edges
+from services.serving.assembly import Serving
+from services.serving.bodies import answer
+from services.serving.embeddings import embeddings
+from services.serving.predictions import predictions
+from services.serving.rankings import rankings
+from services.serving.schemas import Message
+
+
+def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None = None) -> FastAPI:
+    """Return the application; its lifespan runs the background work.
+
+    Parameters
+    ----------
+    crashed
+        Told when a background task ended with an error.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with serving.running(crashed):
+            yield
+
+    app = FastAPI(
+        title="moard serving",
+        version="1",
+        summary="Rankings that learn from a live event stream.",
+        lifespan=lifespan,
+        redoc_url=None,
+    )
+    _add_probes(app, serving)
+    app.include_router(rankings(serving.recommender, serving.users, serving.contents), prefix="/api/v1")
+    app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
+    app.include_router(embeddings(serving.texts), prefix="/api/v1")
+    install_edges(app, serving.metrics.http, serving.registry, body_max_bytes=serving.settings.serving_body_max_bytes)
+    # Last, and so around the others: a browser may read errors too.
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=serving.settings.allowed_origins,
+        allow_methods=("GET", "POST", "DELETE"),
+        allow_headers=("*",),
+        expose_headers=("x-request-id", "retry-after"),
+        max_age=600,
+    )
+    return app
+
+
+def _add_probes(app: FastAPI, serving: Serving) -> None:
+    @app.get("/", response_model=Message, tags=["service"])
+    async def root() -> Response:
+        """Say what this is (legacy)."""
+        return answer({"message": "moard serving: POST /api/v1/rank; everything else is at /docs"})
+
+    @app.get("/healthz", tags=["service"])
+    async def healthz() -> Response:
+        """Answer as long as the process runs."""
+        return answer({"status": "ok"})
+
+    @app.get("/readyz", tags=["service"], responses={503: {"description": "Not ready yet; names what is missing."}})
+    async def readyz() -> Response:
+        """Answer 200 once contents are resident, a snapshot was tried, and a first ranking has warmed up."""
+        missing = serving.waiting_for()
+        return answer({"ready": not missing, "waiting_for": missing}, 503 if missing else 200)

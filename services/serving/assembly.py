@@ -1,0 +1,174 @@
+"""The parts of serving, put together from ports: the real ones in ``__main__``, the twins in tests and quickstart."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import structlog
+from prometheus_client import CollectorRegistry
+
+from libs.adapters.event_log import topic_specs
+from libs.adapters.metrics import ServingMetrics
+from libs.adapters.ports import ContentStore, PartitionReader, Producer, SnapshotStore, TopicAdmin, UserHistory
+from libs.errors import StoreUnavailable
+from libs.rl.action_space import ActionSpace
+from libs.rl.slates import Exploration
+from services.serving.contents import Contents
+from services.serving.contents_feed import ContentsFeed
+from services.serving.embeddings import TextVectors
+from services.serving.last_good import LastGood
+from services.serving.model_watcher import ModelWatcher
+from services.serving.outbox import Outbox
+from services.serving.recommender import Recommender
+from services.serving.settings import Settings
+from services.serving.users import Users
+
+log = structlog.get_logger(__name__)
+
+_RETRY_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The outside world. ``reader`` makes a fresh reader each time it is called; ``migrate`` blocks."""
+
+    topics: TopicAdmin
+    producer: Producer
+    reader: Callable[[], PartitionReader]
+    snapshots: SnapshotStore
+    history: UserHistory
+    store: ContentStore
+    texts: TextVectors | None = None
+    migrate: Callable[[], None] | None = None
+
+
+class Serving:
+    """Everything behind the HTTP routes. ``running`` starts and stops the background work."""
+
+    def __init__(
+        self, settings: Settings, ports: Ports, registry: CollectorRegistry, rng: np.random.Generator | None = None
+    ) -> None:
+        self.settings = settings
+        self.registry = registry
+        self.metrics = ServingMetrics(registry)
+        self.texts = ports.texts
+        self._ports = ports
+        self._warm = asyncio.Event()
+        space = ActionSpace(settings.vector_size)
+        sql_deadline_s = settings.serving_database_deadline_ms / 1_000
+        self.outbox = Outbox(
+            ports.producer,
+            self.metrics,
+            settings.serving_impression_buffer,
+            settings.serving_impression_deadline_ms / 1_000,
+        )
+        self.contents = Contents(
+            space,
+            ports.store,
+            self.outbox.offer,
+            ports.texts,
+            self.metrics,
+            deadline_s=sql_deadline_s,
+            unknown_limit=settings.serving_unknown_contents,
+            unknown_ttl_s=settings.serving_unknown_contents_ttl_ms / 1_000,
+        )
+        self.feed = ContentsFeed(self.contents, ports.reader, settings.contents_partitions)
+        self.watcher = ModelWatcher(
+            ports.snapshots,
+            space,
+            self.metrics,
+            LastGood(Path(settings.state_path) / "serving", settings.model_name),
+            rule=settings.serving_rule,
+            poll_s=settings.serving_snapshot_poll_ms / 1_000,
+        )
+        self.users = Users(
+            ports.history,
+            ports.store,
+            history_deadline_s=settings.serving_history_deadline_ms / 1_000,
+            sql_deadline_s=sql_deadline_s,
+            remembered=settings.serving_known_users,
+        )
+        exploration = Exploration(settings.serving_temperature, settings.serving_epsilon, settings.serving_greedy)
+        rng = rng or np.random.default_rng()
+        self.recommender = Recommender(
+            self.users, self.contents, self.watcher, self.outbox, exploration, self.metrics, rng
+        )
+
+    def waiting_for(self) -> list[str]:
+        """Return what is missing before traffic should come, empty when ready."""
+        parts = {"contents": self.feed.caught_up, "snapshot": self.watcher.tried, "warm-up": self._warm}
+        return [name for name, done in parts.items() if not done.is_set()]
+
+    @contextlib.asynccontextmanager
+    async def running(self, crashed: Callable[[BaseException], None] | None = None) -> AsyncIterator["Serving"]:
+        """Do the background work inside; at the end send what is waiting, within the drain time.
+
+        ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
+        """
+        tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
+        tasks.append(self._spawn(self.watcher.run(), crashed))
+        sending = self._spawn(self.outbox.run(), crashed)
+        try:
+            yield self
+        finally:
+            await _cancel(*tasks)
+            self.outbox.close()
+            await asyncio.wait([sending], timeout=self.settings.serving_drain_ms / 1_000)
+            await _cancel(sending)
+            await self._close()
+
+    async def _follow(self) -> None:
+        await _retried("kafka.topics", lambda: self._ports.topics.ensure(topic_specs(self.settings)))
+        await self.feed.run()
+
+    async def _connect(self) -> None:
+        if (migrate := self._ports.migrate) is not None:
+            await _retried("sql.migrate", lambda: asyncio.to_thread(migrate))
+        await _retried("sql.connect", self._ports.store.start)
+
+    async def _warm_up(self) -> None:
+        await self.feed.caught_up.wait()
+        await self.watcher.tried.wait()
+        self.recommender.warm_up()
+        self._warm.set()
+        log.info("serving.ready", contents=len(self.contents), snapshot=self.watcher.served is not None)
+
+    async def _close(self) -> None:
+        await self.outbox.stop()
+        for port in (self._ports.topics, self._ports.snapshots, self._ports.history, self._ports.store):
+            await port.close()
+        if self.texts is not None:
+            self.texts.close()
+
+    def _spawn(
+        self, work: Coroutine[Any, Any, None], crashed: Callable[[BaseException], None] | None
+    ) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+
+        def ended(task: asyncio.Task[None]) -> None:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                log.error("serving.background_task_failed", exc_info=error)
+                if crashed is not None:
+                    crashed(error)
+
+        task.add_done_callback(ended)
+        return task
+
+
+async def _retried(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+    while True:
+        try:
+            return await attempt()
+        except StoreUnavailable as error:
+            log.warning("serving.store_unavailable", store=what, error=str(error))
+            await asyncio.sleep(_RETRY_S)
+
+
+async def _cancel(*tasks: asyncio.Task[None]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

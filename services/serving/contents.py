@@ -1,0 +1,215 @@
+"""The catalogue in memory: fed by ``moard.contents``, and by SQL for ids that the topic has not brought yet."""
+
+import asyncio
+import dataclasses
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+import structlog
+from jaxtyping import Float64
+
+from libs.adapters.metrics import ServingMetrics
+from libs.adapters.ports import ContentStore, Outgoing, Record, StoredContent
+from libs.errors import BadEvent, RefusedStart, StoreUnavailable
+from libs.events.codec import decode_content, encode
+from libs.events.schema import Content
+from libs.events.topics import CONTENTS, content_key
+from libs.rl.action_space import PADDING, ActionSpace
+from services.serving.embeddings import TextVectors
+from services.serving.ranking import Candidates
+
+log = structlog.get_logger(__name__)
+
+# No content has a negative id. Whatever /rank is asked about and nobody knows shares this row: no vector, nothing
+# learned. Without it, ids made up by callers would grow the matrix.
+_STRANGER = -2
+
+_MAX_TITLE, _MAX_DESCRIPTION = 2_000, 20_000  # the wire format's limits; the legacy columns have others
+
+
+class Contents:
+    """What is known of every content, as rows of one action space.
+
+    Parameters
+    ----------
+    publish
+        Hands a record to the background producer; False when its buffer is full.
+    unknown_limit, unknown_ttl_s
+        How many ids that SQL does not have are remembered, and for how many seconds.
+
+    Notes
+    -----
+    Belongs to the event loop. A model that scores must ``refresh`` from ``space`` first.
+    """
+
+    def __init__(
+        self,
+        space: ActionSpace,
+        store: ContentStore,
+        publish: Callable[[Outgoing], bool],
+        texts: TextVectors | None,
+        metrics: ServingMetrics,
+        *,
+        deadline_s: float,
+        unknown_limit: int,
+        unknown_ttl_s: float,
+    ) -> None:
+        self.space = space
+        self._store = store
+        self._publish = publish
+        self._texts = texts
+        self._metrics = metrics
+        self._deadline_s = deadline_s
+        self._known: set[int] = set()
+        self._published_ms: dict[int, int] = {}
+        self._unknown = _Recently(unknown_limit, unknown_ttl_s)
+        self._stranger = int(space.ensure([_STRANGER])[0])
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def __contains__(self, content_id: int) -> bool:
+        return content_id in self._known
+
+    async def apply(self, records: Sequence[Record]) -> None:
+        """Take in records of ``moard.contents``, a tombstone removing its content. What cannot be read is skipped."""
+        decoded = [(record, _decoded(record)) for record in records]
+        await self._take([content for _, content in decoded if content is not None])
+        for record, content in decoded:
+            if content is None and record.value is None and record.key is not None and record.key.isdigit():
+                self.space.put(int(record.key), None, hidden=True)
+                self._known.add(int(record.key))  # removed, not unknown: SQL is not asked
+        self._metrics.contents.set(len(self._known))
+
+    async def resolve(self, content_ids: Iterable[int]) -> bool:
+        """Read ids that are not resident from SQL, in one query; False when SQL did not answer in time."""
+        missing = [content_id for content_id in content_ids if content_id not in self._known]
+        missing = [content_id for content_id in missing if content_id not in self._unknown] if missing else missing
+        if not missing:
+            return True
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                found = await self._store.get(missing)
+        except (TimeoutError, StoreUnavailable, RefusedStart) as error:  # refused: its tables are being made
+            log.warning("contents.sql_unavailable", ids=len(missing), error=repr(error))
+            return False
+        self._unknown.add(set(missing) - {content.content_id for content in found})
+        await self._adopt(found)
+        return True
+
+    def candidates(
+        self, content_ids: Iterable[int], excluded: Iterable[int] = (), known_only: bool = False
+    ) -> Candidates:
+        """Return what may be shown of these ids, each once, in their order: neither hidden nor excluded.
+
+        Ids that nobody knows can be shown too, unless ``known_only``: they are ranked as a content without a vector.
+        """
+        wanted = dict.fromkeys(content_ids)
+        for content_id in excluded:
+            wanted.pop(content_id, None)
+        ids = [content_id for content_id in wanted if content_id in self._known] if known_only else list(wanted)
+        indices = self.space.index(ids)
+        indices[indices == PADDING] = self._stranger
+        shown = ~self.space.hidden[indices]
+        return Candidates(np.array(ids, np.int64)[shown], indices[shown])
+
+    def age_s(self, candidates: Candidates, now_ms: int) -> Float64[np.ndarray, "K"]:
+        """Return the seconds since each content was published, infinite where that is not known."""
+        published = (self._published_ms.get(content_id) for content_id in candidates.ids.tolist())
+        ages = (np.inf if at is None else (now_ms - at) / 1_000 for at in published)
+        return np.fromiter(ages, np.float64, len(candidates))
+
+    async def _adopt(self, found: Sequence[StoredContent]) -> None:
+        contents = [_of_store(stored) for stored in found]
+        vectors = await self._vectors(contents, {item.content_id for item in found if item.embedding_broken})
+        for content, vector in zip(contents, vectors, strict=True):
+            if content.content_id in self._known:
+                continue  # the topic brought it in the meantime, and the topic is newer
+            self._put(content, vector)
+            record = Outgoing(CONTENTS, content_key(content.content_id), encode(self._completed(content, vector)))
+            if not self._publish(record):
+                log.warning("contents.not_published", content_id=content.content_id)
+        self._metrics.contents.set(len(self._known))
+
+    def _completed(self, content: Content, vector: np.ndarray | None) -> Content:
+        """Return the content as everybody should see it: with the vector that ranks it here."""
+        if vector is None:
+            return dataclasses.replace(content, embedding=None)
+        if self._given(content) is not None or self._texts is None:
+            return content
+        return dataclasses.replace(content, embedding=tuple(vector.tolist()), vector_version=self._texts.version)
+
+    async def _take(self, contents: Sequence[Content]) -> None:
+        for content, vector in zip(contents, await self._vectors(contents, frozenset()), strict=True):
+            self._put(content, vector)
+
+    def _put(self, content: Content, vector: np.ndarray | None) -> None:
+        self.space.put(content.content_id, vector, content.hidden)
+        self._known.add(content.content_id)
+        if content.published_at_ms is not None:
+            self._published_ms[content.content_id] = content.published_at_ms
+
+    async def _vectors(self, contents: Sequence[Content], broken: Iterable[int]) -> list[np.ndarray | None]:
+        vectors = [self._given(content) for content in contents]
+        lacking = [at for at, vector in enumerate(vectors) if vector is None]
+        for at in lacking:
+            content = contents[at]
+            is_broken = content.embedding is not None or content.content_id in broken
+            self._metrics.vectors_missing.labels("broken" if is_broken else "missing").inc()
+        if lacking and self._texts is not None:
+            documents = [(contents[at].title, contents[at].description) for at in lacking]
+            for at, vector in zip(lacking, await self._texts.many(documents), strict=True):
+                vectors[at] = vector
+        return vectors
+
+    def _given(self, content: Content) -> np.ndarray | None:
+        if content.embedding is None or len(content.embedding) != self.space.vector_size:
+            return None
+        with np.errstate(over="ignore"):
+            vector = np.array(content.embedding, np.float32)
+        return vector if np.isfinite(vector).all() else None
+
+
+class _Recently:
+    """A bounded set whose members are forgotten after a while."""
+
+    def __init__(self, limit: int, ttl_s: float) -> None:
+        self._limit = limit
+        self._ttl_s = ttl_s
+        self._until: dict[int, float] = {}
+
+    def __contains__(self, content_id: int) -> bool:
+        return self._until.get(content_id, 0.0) > time.monotonic()
+
+    def add(self, content_ids: Iterable[int]) -> None:
+        until = time.monotonic() + self._ttl_s
+        for content_id in content_ids:
+            self._until.pop(content_id, None)  # to the end: the first ones are the oldest
+            self._until[content_id] = until
+        while len(self._until) > self._limit:
+            del self._until[next(iter(self._until))]
+
+
+def _decoded(record: Record) -> Content | None:
+    if record.value is None:
+        return None
+    try:
+        return decode_content(record.value)
+    except BadEvent as error:
+        log.warning("contents.bad_record", partition=record.partition, offset=record.offset, error=str(error))
+        return None
+
+
+def _of_store(stored: StoredContent) -> Content:
+    published_ms = stored.published_at_ms
+    return Content(
+        content_id=stored.content_id,
+        title=stored.title[:_MAX_TITLE],
+        description=stored.description[:_MAX_DESCRIPTION],
+        embedding=stored.embedding,
+        vector_version=stored.vector_version,
+        kind=stored.kind[:64],
+        hidden=stored.hidden,
+        published_at_ms=published_ms if published_ms is not None and published_ms >= 0 else None,
+    )

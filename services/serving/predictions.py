@@ -1,0 +1,50 @@
+"""The calls that score vectors and name models: ``predict/bulk`` and ``model/list``."""
+
+from fastapi import APIRouter, HTTPException, Request
+from starlette.responses import Response
+
+from services.serving.bodies import answer, documented, read, refusal
+from services.serving.model_watcher import ModelWatcher
+from services.serving.schemas import LATEST, BulkAnswer, BulkRequest, ModelsAnswer
+from services.serving.vectors import BadVector, from_json, from_octets
+
+_OCTETS = "application/octet-stream"
+_OCTETS_BODY = {_OCTETS: {"schema": {"type": "string", "format": "binary", "description": "little-endian float32"}}}
+
+
+def predictions(watcher: ModelWatcher, vector_size: int) -> APIRouter:
+    """Return the routes over the model in use."""
+    router = APIRouter(tags=["model"])
+
+    @router.post(
+        "/predict/bulk",
+        response_model=BulkAnswer,
+        openapi_extra=documented(BulkRequest, **_OCTETS_BODY),
+        responses={503: {"description": "No snapshot yet."}},
+    )
+    async def bulk(request: Request) -> Response:
+        """Score content vectors for a user vector: the dueling network's Q, without anything learned from ids.
+
+        As `application/octet-stream` the body is little-endian float32 without a header: the user's vector, then the
+        contents' vectors. The answer is JSON either way.
+        """
+        try:
+            if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _OCTETS:
+                user, contents = from_octets(await request.body(), vector_size)
+            else:
+                user, contents = from_json(await read(request, BulkRequest), vector_size)
+        except BadVector as error:
+            raise refusal({"type": "vector", "loc": error.loc, "msg": str(error), "input": None}) from None
+        if watcher.served is None:
+            raise HTTPException(503, "No snapshot has been published yet", {"Retry-After": "1"})
+        return answer({"q_values": watcher.served.model.scorer.q_values(user, contents)})
+
+    @router.get("/model/list", response_model=ModelsAnswer)
+    async def models() -> Response:
+        """Name the models that can rank (legacy)."""
+        served = watcher.served
+        version = 0 if served is None else served.model.version
+        message = f"Snapshot {version} ranks" if version else "No snapshot yet: ranking by popularity"
+        return answer({"models": [LATEST], "current_model": LATEST, "snapshot_version": version, "message": message})
+
+    return router

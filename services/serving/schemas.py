@@ -1,0 +1,131 @@
+"""Bodies and answers of the HTTP contract. The legacy ones are as lenient as the server they replace (api.md §1)."""
+
+from typing import Annotated
+from uuid import UUID
+
+from annotated_types import Ge, Le, MaxLen, MinLen
+from pydantic import BaseModel, ConfigDict, Field
+
+from libs.events.schema import (
+    MAX_CANDIDATES,
+    MAX_CONTEXT,
+    MAX_SLATE,
+    ContentId,
+    ContextName,
+    ContextValue,
+    Integer,
+    UserId,
+)
+
+LATEST = "latest"
+"""Name of whatever snapshot is current: the page puts it into URLs, the dashboard joins on it."""
+
+TOP_CONTENTS = 6
+
+
+class RankRequest(BaseModel):
+    """Which of these contents to show to one user, and in which order."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    user_id: UserId = Field(description="Any text; a user nobody has heard of is a cold one.")
+    candidates: Annotated[list[ContentId], MinLen(1), MaxLen(MAX_CANDIDATES)] = Field(
+        description="Content ids to choose from. One named twice counts once; hidden ones are left out."
+    )
+    size: Annotated[Integer, Ge(1), Le(MAX_SLATE)] = Field(10, description="Contents to show, if there are as many.")
+    exclude_ids: Annotated[list[ContentId], MaxLen(MAX_CANDIDATES)] = Field(
+        default_factory=list, description="Content ids that must not be shown."
+    )
+    context: Annotated[dict[ContextName, ContextValue], MaxLen(MAX_CONTEXT)] = Field(
+        default_factory=dict, description="What is known of this request: numbers and words by name."
+    )
+
+
+class Position(BaseModel):
+    """One content of a slate."""
+
+    content_id: int
+    score: float = Field(description="What it was ranked by; comparable within one answer only.")
+    propensity: float = Field(description="Probability of this content here, given the positions before it.")
+
+
+class RankAnswer(BaseModel):
+    """A slate, best first, and how it came about."""
+
+    impression_id: str | None = Field(description="Name it in the interactions that follow; null: nothing was shown.")
+    slate: list[Position]
+    policy: str | None = Field(description="What ranked: value, a or p (a snapshot under that rule), or cold.")
+    arm: str | None = Field(description="policy, uniform (drawn to explore) or greedy; null: nothing was shown.")
+    snapshot_version: int = Field(description="Version of the snapshot that ranked, 0 without one.")
+    degraded: list[str] = Field(description="Parts this answer had to do without.")
+
+
+class TopContentsRequest(BaseModel):
+    """The legacy request. Ids may be text or whole floats; those that cannot be a content id are ignored."""
+
+    user_id: UUID
+    content_ids: Annotated[list[int], MaxLen(MAX_CANDIDATES)]
+
+
+class TopContentsAnswer(BaseModel):
+    """The legacy answer and what moard adds to it."""
+
+    content_ids: list[int]
+    user_embedding: list[float] = Field(description="Mean of the vectors of the last 10 contents, × 0.9 per hour.")
+    model_name: str
+    impression_id: str | None
+    snapshot_version: int
+    degraded: list[str]
+
+
+class BulkRequest(BaseModel):
+    """Vectors to be scored without any history or id."""
+
+    user_embedding: list[float]
+    content_embeddings: list[list[float]]
+
+
+class BulkAnswer(BaseModel):
+    """One long-term value per content vector, in request order."""
+
+    q_values: list[float]
+
+
+class Text(BaseModel):
+    """What a content is about."""
+
+    title: str
+    description: str | None = Field(None, description="Null or absent counts as empty.")
+
+
+class Texts(BaseModel):
+    """Several contents."""
+
+    contents: Annotated[list[Text], MaxLen(MAX_CANDIDATES)]
+
+
+class EmbeddingAnswer(BaseModel):
+    """The text's vector; the same text gives the same vector in every process."""
+
+    embedding: list[float]
+
+
+class EmbeddingsAnswer(BaseModel):
+    """Vectors in request order."""
+
+    embeddings: list[list[float]]
+
+
+class ModelsAnswer(BaseModel):
+    """Models that can be named. ``current_model`` is what top-contents answers as ``model_name``."""
+
+    models: list[str]
+    current_model: str | None
+    snapshot_version: int
+    message: str
+
+
+class Message(BaseModel):
+    """A sentence for people."""
+
+    message: str

@@ -1,0 +1,99 @@
+"""Settings of serving: each default once, with its unit and its reason."""
+
+import ipaddress
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode
+
+from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
+
+_ADMIN_PAGE = "http://localhost:3000"
+"""Where the legacy admin page is served from while one develops (api.md)."""
+
+
+class Settings(StackSettings):
+    """What serving reads from the environment."""
+
+    serving_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
+    serving_port: int = Field(8000, ge=0, le=65535, description="TCP port; the legacy clients call 8000, 0 takes any.")
+    allow_insecure: bool = Field(
+        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
+    )
+    serving_cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None,
+        description="Origins, comma-separated, whose pages may call serving from a browser. Unset: "
+        f"{_ADMIN_PAGE} (the admin page) on loopback, none elsewhere.",
+    )
+    serving_rule: Literal["value", "a", "p"] = Field(
+        "value",
+        description="What ranks: value = choice × long-term value, a = long-term value alone, p = choice alone.",
+    )
+    serving_temperature: PositiveFloat = Field(
+        0.25, description="Softmax temperature of the standardised scores: a quarter of their spread explores."
+    )
+    serving_epsilon: float = Field(
+        0.02, ge=0, le=1, description="Share of rankings drawn uniformly, so that every content keeps a chance."
+    )
+    serving_greedy: bool = Field(
+        False, description="1 always takes the best slate: no exploration, and no off-policy evaluation of the log."
+    )
+    serving_history_deadline_ms: PositiveInt = Field(
+        50, description="Milliseconds Redis may take for a history; later the answer does without it and says so."
+    )
+    serving_database_deadline_ms: PositiveInt = Field(
+        250, description="Milliseconds SQL may take for unknown contents or users; later the answer does without."
+    )
+    serving_snapshot_poll_ms: PositiveInt = Field(
+        1_000, description="Milliseconds between two looks at the snapshot pointer, should the stream have missed one."
+    )
+    serving_impression_buffer: PositiveInt = Field(
+        10_000, description="Records waiting for the broker before new impressions are dropped: about 40 MB at most."
+    )
+    serving_impression_deadline_ms: PositiveInt = Field(
+        10_000, description="Milliseconds the broker may take for an impression; later it is lost, and counted."
+    )
+    serving_drain_ms: PositiveInt = Field(
+        5_000, description="Milliseconds after SIGTERM for running requests, and again for impressions still waiting."
+    )
+    serving_known_users: PositiveInt = Field(
+        100_000, description="Users remembered as known, so that they are served while the database is away (20 MB)."
+    )
+    serving_unknown_contents: PositiveInt = Field(
+        50_000, description="Content ids remembered as not in the catalogue, so that SQL is not asked again and again."
+    )
+    serving_unknown_contents_ttl_ms: PositiveInt = Field(
+        3_000, description="Milliseconds until SQL is asked again for an id it did not have: new contents appear."
+    )
+    serving_body_max_bytes: PositiveInt = Field(
+        2_000_000, description="Longest request body in bytes: 300 contents of predict/bulk as JSON, 1,600 as float32."
+    )
+    doc2vec_path: str = Field(
+        "", description="Folder of a trained Doc2Vec model; empty: embedding calls answer 503, vectors must be given."
+    )
+    state_path: str = Field(
+        ".moard", description="Folder for what a process keeps between runs; serving keeps the last good snapshot."
+    )
+
+    @field_validator("serving_cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(origin.strip().rstrip("/") for origin in value.split(",") if origin.strip())
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Origins whose pages may call."""
+        if self.serving_cors_origins is not None:
+            return self.serving_cors_origins
+        return (_ADMIN_PAGE,) if _is_loopback(self.serving_host) else ()
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,73 @@
+"""Vectors of requests: the legacy user embedding, and the bodies of ``predict/bulk`` in JSON and as float32 octets.
+
+Octets are little-endian float32 without any header: the user's vector, then the contents' vectors, each of the same
+known length. A body of ``(1 + n) · length · 4`` bytes asks for ``n`` values.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Float32
+
+from libs.adapters.ports import Visit
+from libs.rl.action_space import ActionSpace
+from libs.rl.features import age_weights
+from services.serving.schemas import BulkRequest
+
+_LEGACY_HISTORY = 10  # the legacy server's mean went over the last ten logs
+_FLOAT_BYTES = 4
+
+
+class BadVector(ValueError):
+    """A vector that cannot be scored. Consequence: 422, ``loc`` says which one."""
+
+    def __init__(self, loc: tuple[str | int, ...], message: str) -> None:
+        super().__init__(message)
+        self.loc = loc
+
+
+def user_embedding(visits: Sequence[Visit], space: ActionSpace, now_ms: int) -> Float32[np.ndarray, "D"]:
+    """Return the mean of the last contents' raw vectors, each × 0.9 per hour since; zeros without any."""
+    recent = visits[:_LEGACY_HISTORY]
+    indices = space.index([visit.content_id for visit in recent])
+    has_vector = space.inverse_norm[indices] > 0
+    if not has_vector.any():
+        return np.zeros(space.vector_size, np.float32)
+    age_s = np.array([(now_ms - visit.timestamp_ms) / 1_000 for visit in recent])[has_vector]
+    mean: np.ndarray = age_weights(age_s) @ space.vectors[indices[has_vector]] / np.float32(has_vector.sum())
+    return mean
+
+
+def from_json(request: BulkRequest, size: int) -> tuple[Float32[np.ndarray, "D"], Float32[np.ndarray, "K D"]]:
+    """Return user and content vectors; raises ``BadVector`` naming the first one that is wrong."""
+    if len(request.user_embedding) != size:
+        raise BadVector(("user_embedding",), f"must have {size} numbers, got {len(request.user_embedding)}")
+    if not request.content_embeddings:
+        raise BadVector(("content_embeddings",), "must hold at least one vector")
+    for index, vector in enumerate(request.content_embeddings):
+        if len(vector) != size:
+            raise BadVector(("content_embeddings", index), f"must have {size} numbers, got {len(vector)}")
+    with np.errstate(over="ignore"):  # too large for single precision: infinite, and refused below
+        user = np.array(request.user_embedding, np.float32)
+        contents = np.array(request.content_embeddings, np.float32)
+    return _finite(user, contents)
+
+
+def from_octets(body: bytes, size: int) -> tuple[Float32[np.ndarray, "D"], Float32[np.ndarray, "K D"]]:
+    """Return user and content vectors; raises ``BadVector`` naming the first one that is wrong."""
+    width = size * _FLOAT_BYTES
+    if len(body) % width or len(body) < 2 * width:
+        raise BadVector((), f"must have (1 + n) × {width} bytes, n ≥ 1 vectors after the user's; got {len(body)}")
+    vectors = np.frombuffer(body, "<f4").reshape(-1, size).astype(np.float32, copy=False)
+    return _finite(vectors[0], vectors[1:])
+
+
+def _finite(
+    user: Float32[np.ndarray, "D"], contents: Float32[np.ndarray, "K D"]
+) -> tuple[Float32[np.ndarray, "D"], Float32[np.ndarray, "K D"]]:
+    if not np.isfinite(user).all():
+        raise BadVector(("user_embedding",), "must hold finite numbers only")
+    finite = np.isfinite(contents).all(axis=1)
+    if not finite.all():
+        raise BadVector(("content_embeddings", int(finite.argmin())), "must hold finite numbers only")
+    return user, contents

@@ -23,6 +23,7 @@ from examples.movielens.report import Report
 from examples.movielens.summary import show_summary
 from examples.movielens.view import View
 from infra.local import LocalStack
+from infra.migrations import upgrade
 from infra.run_state import RunState
 from infra.services import ServiceDied, ServiceName, ServiceProcess
 from libs.errors import MoardError, RefusedStart
@@ -106,11 +107,11 @@ def _first(turns: list[Turn], requests: int | None) -> list[Turn]:
 def _start(
     folder: Path, contents: Sequence[Movie], running: ExitStack, console: Console
 ) -> dict[ServiceName, ServiceProcess]:
-    for leftover in ("stack", "state", "checkpoints", "doc2vec"):
-        shutil.rmtree(folder / leftover, ignore_errors=True)  # a run starts from nothing, so that runs compare
+    _clear(folder)
     stack = LocalStack(folder / "stack")
     outside = stack.up(partial(console.print, highlight=False, soft_wrap=True))
     running.callback(stack.down)
+    upgrade(outside.database_url)
     console.print("training Doc2Vec on titles, years and genres …")
     texts = ((movie.content_id, text_of(movie.title, movie.description)) for movie in contents)
     train(texts).save(folder / "doc2vec")
@@ -132,6 +133,14 @@ def _start(
         service.wait_ready(_READY_DEADLINE_S)
         console.print(f"{name} is ready at {service.url}", highlight=False)
     return services
+
+
+def _clear(folder: Path) -> None:
+    """Remove what an earlier run left: each starts from nothing, so that runs compare."""
+    for state in ("stack", "state", "checkpoints", "doc2vec"):
+        shutil.rmtree(folder / state, ignore_errors=True)
+    for log in folder.glob("*.log"):
+        log.unlink()
 
 
 def _play(live: Live, contents: Sequence[Movie]) -> Report:

@@ -19,7 +19,7 @@ from libs.errors import MoardError
 
 _LOOK_EVERY_S = 0.5
 _RATE_OVER_LOOKS = 10  # rates are of the last five seconds: steadier than of one look
-_PUTS_IN_FLIGHT = 8
+_PUTS_IN_FLIGHT = 16
 _SETTLE_DEADLINE_S = 90.0  # the longest the services may need to catch up; they need a second or two
 
 
@@ -98,10 +98,10 @@ class Live:
             in_flight=self._pace_settings.in_flight,
             window=self._pace_settings.window,
         )
-        self._stage, self._started_s = "playing", time.monotonic()
+        self._stage, began_s = "playing", time.monotonic()
         await player.play()
         self._stage = "draining"
-        return player, time.monotonic() - self._started_s
+        return player, time.monotonic() - began_s
 
     async def _watch(self, client: Client) -> None:
         while True:

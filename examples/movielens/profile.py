@@ -42,6 +42,7 @@ def default_of(variable: str, *settings: type[BaseSettings]) -> object:
 def lines(*settings: type[BaseSettings]) -> list[str]:
     """Return what the profile changes, as lines of an ``.env`` file beside the defaults of these settings classes."""
     return [
-        f"  {deviation.variable}={deviation.value}  # not {default_of(deviation.variable, *settings)}: {deviation.reason}"
+        f"  {deviation.variable}={deviation.value}  "
+        f"# instead of {default_of(deviation.variable, *settings)}. {deviation.reason}"
         for deviation in PROFILE
     ]

@@ -24,6 +24,10 @@ def results(report: Report, written: Path, folder: Path) -> list[str]:
         f"{report.updates:,} updates, {report.lag_records} records left unread",
         f"clicks per request in the last fifth: moard {clicks['moard']:.2f}, popularity so far "
         f"{clicks['popularity']:.2f}, random {clicks['random']:.2f}",
+        *(
+            f"  by fifths, {ranker}: {', '.join(f'{value:.2f}' for value in fifths)}"
+            for ranker, fifths in report.clicks_per_request_by_fifth.items()
+        ),
         f"from a click to rankings that learned from it: p50 {freshness['p50']} s, p95 {freshness['p95']} s",
         f"impressions whose history was stale: {100 * report.stale_history:.2f} %",
         f"report: {written}   logs: {folder}",

@@ -11,9 +11,7 @@ CLASSES = (IngestSettings, LearnerSettings, ServingSettings)
 
 
 @pytest.mark.parametrize("deviation", profile.PROFILE, ids=lambda deviation: deviation.variable)
-def test_each_line_changes_a_setting_that_exists(
-    deviation: profile.Deviation, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_line_changes_a_setting_that_exists(deviation: profile.Deviation, monkeypatch: pytest.MonkeyPatch) -> None:
     name = deviation.variable.removeprefix("MOARD_").lower()
     (cls, *_) = [cls for cls in CLASSES if name in cls.model_fields]
     monkeypatch.setenv(deviation.variable, deviation.value)

@@ -2,13 +2,13 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from functools import partial
 
 import uvicorn
 from prometheus_client import CollectorRegistry, ProcessCollector
 from sqlalchemy import make_url
 
-from infra.migrations import upgrade
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http import refuse_unsafe_bind
@@ -67,7 +67,6 @@ async def _serve(settings: Settings) -> int:
 
 def _ports(settings: Settings) -> Ports:
     servers = settings.kafka_bootstrap_servers
-    sqlite = make_url(settings.database_url).get_backend_name() == "sqlite"
     return Ports(
         topics=KafkaTopicAdmin(servers),
         producer=KafkaProducer(servers),
@@ -76,6 +75,13 @@ def _ports(settings: Settings) -> Ports:
         history=RedisUserHistory(settings.redis_url),
         store=SqlContentStore(settings.database_url, settings.vector_size),
         texts=load_texts(settings.doc2vec_path, settings.vector_size),
-        # The embedded file is ours alone. A database that others use is migrated when its owner says so.
-        migrate=partial(upgrade, settings.database_url) if sqlite else None,
+        migrate=_migration(settings.database_url),
     )
+
+
+def _migration(url: str) -> Callable[[], None] | None:
+    if make_url(url).get_backend_name() != "sqlite":
+        return None  # a database that others use is migrated when its owner says so; the embedded file is ours alone
+    from infra.migrations import upgrade  # alembic: half a second of start that other databases need not wait for
+
+    return partial(upgrade, url)

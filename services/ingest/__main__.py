@@ -4,13 +4,13 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from functools import partial
 
 import uvicorn
 from prometheus_client import CollectorRegistry, ProcessCollector
 from sqlalchemy import make_url
 
-from infra.migrations import upgrade
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http import refuse_unsafe_bind
@@ -30,14 +30,13 @@ _REFUSED = 2
 
 def main() -> int:
     """Serve; return the exit status: 0 after SIGTERM, 1 when a background task failed, 2 for a refused start."""
-    # uvicorn drains on a signal, then raises it again for whoever handled it before: nobody, so that we can return.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
     try:
         settings = load_settings(Settings)
         refuse_unsafe_bind(settings.ingest_host, settings.allow_insecure, "MOARD_INGEST_HOST")
         configure_logging(settings.log_level)
-        with asyncio.Runner(loop_factory=uvicorn.Config("", loop="uvloop").get_loop_factory()) as runner:
+        with asyncio.Runner(
+            loop_factory=uvicorn.Config("", loop="uvloop", log_config=None).get_loop_factory()
+        ) as runner:
             return runner.run(_serve(settings))
     except RefusedStart as error:
         print(error, file=sys.stderr)  # noqa: T201 - logs may not be configured yet
@@ -65,6 +64,9 @@ async def _serve(settings: Settings) -> int:
             timeout_graceful_shutdown=-(-settings.ingest_shutdown_ms // 1_000),
         )
     )
+    # uvicorn drains on a signal, then raises it again for whoever handled it before: nobody, so that we can return.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
     await server.serve()
     for error in failures:
         if isinstance(error, RefusedStart):
@@ -74,7 +76,6 @@ async def _serve(settings: Settings) -> int:
 
 def _ports(settings: Settings) -> Ports:
     servers = settings.kafka_bootstrap_servers
-    sqlite = make_url(settings.database_url).get_backend_name() == "sqlite"
     return Ports(
         topics=KafkaTopicAdmin(servers),
         producer=KafkaProducer(servers),
@@ -84,9 +85,16 @@ def _ports(settings: Settings) -> Ports:
         history=RedisUserHistory(settings.redis_url),
         contents=SqlContentStore(settings.database_url, settings.vector_size),
         vectors=load_vectors(settings.doc2vec_path, settings.vector_size),
-        # The embedded file is ours alone. A database that others use is migrated when its owner says so.
-        migrate=partial(upgrade, settings.database_url) if sqlite else None,
+        migrate=_migration(settings.database_url),
     )
+
+
+def _migration(url: str) -> Callable[[], None] | None:
+    if make_url(url).get_backend_name() != "sqlite":
+        return None  # a database that others use is migrated when its owner says so; the embedded file is ours alone
+    from infra.migrations import upgrade  # alembic: half a second of start that other databases need not wait for
+
+    return partial(upgrade, url)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@
 Beside it run the history projector (``projector.py``) and the catalogue follower (``catalogue.py``).
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from itertools import compress
+from operator import not_
 
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry
@@ -19,21 +21,35 @@ from libs.adapters.ports import Outgoing, Producer
 from libs.adapters.problems import REQUEST_ID
 from libs.errors import BadEvent, StoreUnavailable
 from libs.events.codec import encode, parse_events
-from libs.events.schema import Event
 from libs.events.topics import EVENTS, user_key
 from services.ingest import answers, openapi
 from services.ingest.answers import Answer
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
+from services.ingest.recent_records import RecentRecords
 from services.ingest.settings import Settings
 
 
 class EventIntake:
-    """Takes events in. Acknowledged means kept: 202 is said of what the broker has, and of nothing else."""
+    """Takes events in. Acknowledged means kept: 202 is said of what the broker has, and of nothing else.
 
-    def __init__(self, producer: Producer, history: PromptHistory, metrics: IngestMetrics, settings: Settings) -> None:
+    Parameters
+    ----------
+    remembered
+        Told what needs no projecting any more.
+    """
+
+    def __init__(
+        self,
+        producer: Producer,
+        history: PromptHistory,
+        remembered: RecentRecords,
+        metrics: IngestMetrics,
+        settings: Settings,
+    ) -> None:
         self._producer = producer
         self._history = history
+        self._remembered = remembered
         self._metrics = metrics
         self._append_deadline_s = settings.ingest_append_deadline_ms / 1_000
         self._max_waiting = settings.ingest_unacknowledged_records
@@ -50,20 +66,19 @@ class EventIntake:
         self._count("rejected", len(errors))
         if not good:
             return answers.rejected(errors)
-        acknowledged = await self._append([event for _, event in good])
-        kept = [event for (_, event), has in zip(good, acknowledged, strict=True) if has]
-        lost = [item for item, has in zip(good, acknowledged, strict=True) if not has]
+        values = [encode(event) for _, event in good]
+        keys = (user_key(event.user_id) for _, event in good)
+        records = [Outgoing(EVENTS, key, value) for key, value in zip(keys, values, strict=True)]
+        acknowledged = await self._producer.append(records, self._append_deadline_s)
+        kept = [event for _, event in compress(good, acknowledged)]
+        lost = list(compress(good, map(not_, acknowledged)))
         self._count("accepted", len(kept))
         self._count("unavailable", len(lost))
-        if kept:
-            await self._history.write(kept)
+        if kept and await self._history.write(kept):
+            self._remembered.add(compress(values, acknowledged))
         if lost:
             return answers.unacknowledged(lost, kept, errors, self._retry_after_s)
         return answers.accepted(kept, errors)
-
-    async def _append(self, events: Sequence[Event]) -> list[bool]:
-        records = [Outgoing(EVENTS, user_key(event.user_id), encode(event)) for event in events]
-        return await self._producer.append(records, self._append_deadline_s)
 
     def _count(self, result: str, events: int) -> None:
         self._metrics.events.labels(result).inc(events)

@@ -20,6 +20,7 @@ from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
 from services.ingest.patience import patiently
 from services.ingest.projector import Projector
+from services.ingest.recent_records import RecentRecords
 from services.ingest.settings import Settings
 from services.ingest.vectors import TextVectors
 
@@ -55,7 +56,8 @@ class Ingest:
         self._tables_exist = asyncio.Event()
         self.metrics = IngestMetrics(registry)
         deadline_s = settings.ingest_append_deadline_ms / 1_000
-        self.events = EventIntake(ports.producer, self._prompt_history(), self.metrics, settings)
+        remembered = RecentRecords()
+        self.events = EventIntake(ports.producer, self._prompt_history(), remembered, self.metrics, settings)
         self.contents = ContentIntake(
             ports.contents,
             ports.producer,
@@ -67,6 +69,7 @@ class Ingest:
             ports.history_reader,
             ports.replay_reader,
             ports.history,
+            remembered,
             self.metrics,
             partitions=settings.events_partitions,
             min_dwell_ms=settings.history_min_dwell_ms,
@@ -120,7 +123,10 @@ class Ingest:
 
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
-        tasks = [_spawn(work, crashed) for work in (self._project(), self._follow_catalogue())]
+        tasks = [
+            _spawn("projector", self._project(), crashed),
+            _spawn("catalogue", self._follow_catalogue(), crashed),
+        ]
         try:
             yield
         finally:
@@ -162,13 +168,13 @@ class Ingest:
         self.metrics.buffer_records.set(self._ports.producer.pending)
 
 
-def _spawn(work: Coroutine[Any, Any, None], crashed: Crashed | None) -> asyncio.Task[None]:
-    task = asyncio.create_task(work, name=work.__qualname__)
+def _spawn(name: str, work: Coroutine[Any, Any, None], crashed: Crashed | None) -> asyncio.Task[None]:
+    task = asyncio.create_task(work, name=name)
 
     def ended(task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
             return
-        log.error("task.crashed", task=task.get_name(), exc_info=error)
+        log.error("task.crashed", task=name, exc_info=error)
         if crashed is not None:
             crashed(error)
 

@@ -18,6 +18,7 @@ from libs.events.schema import Event
 from libs.events.topics import EVENTS, Origin
 from services.ingest.history import remember
 from services.ingest.patience import patiently
+from services.ingest.recent_records import RecentRecords
 
 log = structlog.get_logger(__name__)
 
@@ -39,6 +40,8 @@ class Projector:
         The member of the consumer group; what it has committed is in the histories.
     replay_reader
         Makes the reader of one rebuild.
+    remembered
+        What ingest, in this process, has written already; a rebuild writes it nevertheless.
     partitions
         Of the events topic.
     max_records
@@ -50,6 +53,7 @@ class Projector:
         reader: GroupReader,
         replay_reader: Callable[[], PartitionReader],
         history: UserHistory,
+        remembered: RecentRecords,
         metrics: IngestMetrics,
         *,
         partitions: int,
@@ -59,6 +63,7 @@ class Projector:
         self._reader = reader
         self._replay_reader = replay_reader
         self._history = history
+        self._remembered = remembered
         self._metrics = metrics
         self._partitions = [TopicPartition(EVENTS, number) for number in range(partitions)]
         self._min_dwell_ms = min_dwell_ms
@@ -79,7 +84,7 @@ class Projector:
         """Read once, write, and only then commit."""
         await patiently("projector.rebuild", self._rebuild_if_empty)
         records = await patiently("projector.poll", lambda: self._reader.poll(self._max_records, _POLL_MS))
-        await self._write(records)
+        await self._write([record for record in records if record.value not in self._remembered])
         if records:
             await self._reader.commit()  # if not taken, these are read and written again, which changes nothing
         for tp, lag in self._reader.lag().items():
@@ -113,6 +118,8 @@ class Projector:
             await reader.stop()
 
     async def _write(self, records: Sequence[Record]) -> int:
+        if not records:
+            return 0
         events = list(_decoded(records))
         visits = await patiently("projector.write", lambda: remember(self._history, events, self._min_dwell_ms))
         self._metrics.projected.inc(visits)

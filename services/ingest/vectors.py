@@ -3,7 +3,6 @@
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,7 +23,7 @@ class TextModel(Protocol):
 
 
 class TextVectors:
-    """Infers off the event loop, one text at a time: gensim's model is not made for two threads."""
+    """Infers off the event loop, one text at a time: a flood of contents shall not take every thread."""
 
     def __init__(self, model: TextModel) -> None:
         self._model = model
@@ -52,16 +51,15 @@ def load_vectors(path: str, vector_size: int) -> TextVectors | None:
     Raises
     ------
     RefusedStart
-        The folder holds no model that can be used, or one of another vector size.
+        The folder holds no usable model, one of another vector size, or gensim is not installed.
     """
     if not path:
         return None
-    from libs.text.doc2vec import Doc2VecModel  # gensim: only where a model is wanted
-
     try:
-        model = Doc2VecModel.load(Path(path))
-    except (OSError, ValueError, KeyError) as error:
-        raise RefusedStart(f"MOARD_DOC2VEC_PATH={path} holds no usable Doc2Vec model: {error}") from error
+        from libs.text.doc2vec import Doc2VecModel  # gensim: only where a model is wanted
+    except ImportError as error:
+        raise RefusedStart(f"MOARD_DOC2VEC_PATH={path} needs gensim: install moard[text], or leave it empty") from error
+    model = Doc2VecModel.load(path)
     if model.vector_size != vector_size:
         raise RefusedStart(
             f"MOARD_DOC2VEC_PATH={path} makes vectors of {model.vector_size}, MOARD_VECTOR_SIZE is {vector_size}"

@@ -113,6 +113,7 @@ async def test_beginning_end_and_lag(event_log: EventLog) -> None:
     topic = await event_log.filled(10, partitions=1)
     tp = TopicPartition(topic, 0)
     reader = await event_log.reader({tp: 4})
+    assert reader.lag() == {tp: 6}  # known before the first fetch
     assert await reader.beginning_offsets() == {tp: 0}
     assert await reader.end_offsets() == {tp: 10}
     assert reader.lag() == {tp: 6}

@@ -197,6 +197,10 @@ class LearnerMetrics:
         self.td_error = declared.gauge(
             "moard_learner_td_error", "|TD error| of the last update.", quantile=("0.5", "0.99")
         )
+        self.session_gap = declared.gauge(
+            "moard_learner_session_gap_seconds",
+            "Median gap between a user's requests in the last batch: what tau_s should be near to.",
+        )
         self.updates_not_finite = declared.counter(
             "moard_learner_updates_not_finite_total", "Updates thrown away because a gradient was not finite."
         )

@@ -48,8 +48,13 @@ class Attribution:
         self._lanes: dict[int, Lane] = {}
         self._accepted: list[str] = []
 
-    def observe(self, arrivals: Sequence[Arrival]) -> list[RowChange]:
-        """Take events in, each partition's in offset order, and return what they change in the buffer."""
+    def observe(self, arrivals: Sequence[Arrival], dead_letters: int = 0) -> list[RowChange]:
+        """Take events in, each partition's in offset order, and return what they change in the buffer.
+
+        ``dead_letters`` is how many records beside them could not be used.
+        """
+        self.tally["interactions"] += dead_letters
+        self.tally["dead_lettered"] += dead_letters
         for partition, append_ms, event in arrivals:
             lane = self._lane(partition)
             if append_ms > lane.watermark_ms:
@@ -71,11 +76,6 @@ class Attribution:
         if self._lanes:
             self._dedup.expire(min(lane.watermark_ms for lane in self._lanes.values()))
         return self._join.take_changes()
-
-    def dead_lettered(self) -> None:
-        """Count one record that could not be used."""
-        self.tally["interactions"] += 1
-        self.tally["dead_lettered"] += 1
 
     def take_accepted(self) -> list[str]:
         """Return the ids of events that took effect since the last call, in order; they belong into the ledger."""

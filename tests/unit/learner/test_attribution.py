@@ -315,7 +315,7 @@ def test_every_interaction_ends_in_exactly_one_outcome() -> None:
     stream.at(3, click(99, "b"))
     stream.at(CLICK_MS + 1, click(2, "c", impression_id="i1"))
     stream.at(CLICK_MS + 2, click(2, "d", impression_id="elsewhere"))
-    stream.attribution.dead_lettered()
+    stream.attribution.observe([], dead_letters=1)
 
     assert stream.outcomes() == {"joined": 1, "duplicate": 1, "organic": 1, "late_applied": 1, "dead_lettered": 1}
     assert sum(stream.outcomes().values()) + stream.attribution.held == stream.attribution.tally["interactions"]

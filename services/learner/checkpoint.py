@@ -1,0 +1,162 @@
+"""Checkpoints as the loop sees them: when one is due, what goes into it, and how a start finds its way back."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import structlog
+
+from libs.adapters.ports import TopicPartition
+from libs.adapters.telemetry import LearnerMetrics
+from services.learner import checkpoint_files, ledger_segments
+from services.learner.attribution import Attribution
+from services.learner.checkpoint_files import Manifest
+from services.learner.epochs import require_epoch
+
+log = structlog.get_logger(__name__)
+
+State: TypeAlias = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How much of the past stays on disk."""
+
+    checkpoints: int
+    ledger_ms: int
+
+
+class Checkpoints:
+    """Writes checkpoints in the background, one at a time; each is complete or absent.
+
+    Parameters
+    ----------
+    template
+        The manifest to go on from: everything that does not change while this process runs, and the ledger so far.
+    committed
+        Called with the offsets of each complete checkpoint, for lag displays.
+    last_version
+        Gives the version of the snapshot published last.
+
+    Notes
+    -----
+    A disk that is full costs checkpoints, not learning: the failure is counted, the ids stay for the next attempt.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        template: Manifest,
+        retention: Retention,
+        interval_s: float,
+        metrics: LearnerMetrics,
+        clock_ms: Callable[[], int],
+        last_version: Callable[[], int],
+        committed: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
+    ) -> None:
+        self._root = root
+        self._manifest = template
+        self._retention = retention
+        self._interval_ms = int(1000 * interval_s)
+        self._metrics = metrics
+        self._clock_ms = clock_ms
+        self._last_version = last_version
+        self._committed = committed
+        self._complete_ms = clock_ms()
+        self._not_before_ms = clock_ms() + self._interval_ms
+        self._accepted: list[str] = []
+        self._saving: asyncio.Task[None] | None = None
+
+    def due(self) -> bool:
+        """Tell whether it is time; raises what writing raised, unless it was the disk."""
+        self._metrics.checkpoint_age.set((self._clock_ms() - self._complete_ms) / 1000)
+        if self._saving is not None:
+            if not self._saving.done():
+                return False
+            self._collect()
+        return self._clock_ms() >= self._not_before_ms
+
+    def save(self, agent: State, attribution: Attribution, positions: Mapping[TopicPartition, int]) -> None:
+        """Begin to write what was learned up to these offsets; all three must be of the same moment."""
+        self._not_before_ms = self._clock_ms() + self._interval_ms
+        self._accepted += attribution.take_accepted()
+        arrays, values = merged({"agent": agent, "join": attribution.state()})
+        manifest = replace(
+            self._manifest,
+            number=self._manifest.number + 1,
+            created_ms=self._clock_ms(),
+            offsets={f"{tp.topic}:{tp.partition}": offset for tp, offset in positions.items()},
+            last_version=self._last_version(),
+            step=int(agent[1].get("updates", 0)),
+        )
+        self._saving = asyncio.create_task(self._save(manifest, arrays, values, list(self._accepted)))
+
+    async def finish(self) -> bool:
+        """Wait for what is being written; False when the disk refused it."""
+        if self._saving is None:
+            return True
+        await asyncio.wait([self._saving])
+        return self._collect()
+
+    async def _save(
+        self, manifest: Manifest, arrays: dict[str, np.ndarray], values: dict[str, Any], accepted: list[str]
+    ) -> None:
+        began = time.perf_counter()
+        complete = await asyncio.to_thread(self._write, manifest, arrays, values, accepted)
+        self._manifest = complete
+        del self._accepted[: len(accepted)]
+        self._complete_ms = self._clock_ms()
+        seconds = time.perf_counter() - began
+        self._metrics.checkpoint_duration.set(seconds)
+        self._metrics.checkpoint_age.set(0)
+        log.info("checkpoint.saved", name=complete.name, step=complete.step, duration_ms=round(1000 * seconds))
+        await self._committed(complete.positions())
+
+    def _write(
+        self, manifest: Manifest, arrays: dict[str, np.ndarray], values: dict[str, Any], accepted: list[str]
+    ) -> Manifest:
+        require_epoch(self._root, manifest.epoch)
+        ledger = ledger_segments.append(
+            self._root,
+            manifest.ledger,
+            accepted,
+            manifest.name.removeprefix("checkpoint-"),
+            manifest.created_ms,
+            self._retention.ledger_ms,
+        )
+        complete = checkpoint_files.write(
+            self._root,
+            replace(manifest, ledger=ledger),
+            arrays,
+            values,
+            before_rename=lambda: require_epoch(self._root, manifest.epoch),
+        )
+        checkpoint_files.tidy(self._root, self._retention.checkpoints)
+        return complete
+
+    def _collect(self) -> bool:
+        task, self._saving = self._saving, None
+        error = task.exception() if task is not None else None
+        if isinstance(error, OSError):
+            self._metrics.checkpoint_failures.inc()
+            log.error("checkpoint.failed", error=str(error))
+        elif error is not None:
+            raise error
+        return error is None
+
+
+def merged(states: Mapping[str, State]) -> State:
+    """Put the states of several parts into one, each under its name."""
+    arrays = {f"{part}/{name}": array for part, (own, _) in states.items() for name, array in own.items()}
+    return arrays, {part: values for part, (_, values) in states.items()}
+
+
+def part_of(state: State, part: str) -> State:
+    """Take one part out of ``merged``."""
+    arrays, values = state
+    prefix = f"{part}/"
+    return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}, values[part]

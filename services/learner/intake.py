@@ -1,0 +1,206 @@
+"""From records to events: decode, send what cannot be used to the dead letters, keep count of offsets."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, TypeVar
+
+import structlog
+
+from libs.adapters.ports import Outgoing, PartitionReader, Producer, Record, TopicPartition
+from libs.adapters.telemetry import LearnerMetrics
+from libs.errors import BadEvent
+from libs.events.codec import decode_content, decode_event
+from libs.events.dead_letters import dead_letter
+from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
+from services.learner.attribution import Arrival
+
+log = structlog.get_logger(__name__)
+ResultT = TypeVar("ResultT")
+
+TRUNCATED_FROM: Final = "moard-truncated-from-bytes"
+
+# With its headers a record at the broker's limit of 1 MB would be above it, and would block its partition for ever.
+_MAX_DEAD_BYTES: Final = 1_000_000
+_DEAD_LETTER_S: Final = 10.0
+_RETRY_S: Final = 1.0
+_PATIENCE_S: Final = 0.02  # pausing for less would cost more than it spares
+_HELD_POLL_MS: Final = 20  # how late reading resumes once there is room
+_AGES_A_BATCH: Final = 16  # enough for a distribution; observing each event would cost as much as joining it
+
+
+@dataclass(frozen=True, slots=True)
+class PutContent:
+    """What is known of a content now: its vector, None while it has none, and whether it may be shown."""
+
+    content_id: int
+    vector: tuple[float, ...] | None
+    hidden: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one turn of the loop works on."""
+
+    arrivals: list[Arrival] = field(default_factory=list)
+    contents: list[PutContent] = field(default_factory=list)
+    dead_events: int = 0
+    idle_ms: Mapping[int, int] = field(default_factory=dict)
+
+
+class EventIntake:
+    """The learner's partitions as a sequence of batches.
+
+    ``positions`` are the offsets after the batch yielded last: what a checkpoint taken now contains.
+    """
+
+    def __init__(
+        self,
+        reader: PartitionReader,
+        dead_letters: Producer,
+        metrics: LearnerMetrics,
+        clock_ms: Callable[[], int],
+        vector_size: int,
+        idle_poll_ms: int,
+    ) -> None:
+        self._reader = reader
+        self._dead_letters = dead_letters
+        self._metrics = metrics
+        self._clock_ms = clock_ms
+        self._vector_size = vector_size
+        self._idle_poll_ms = idle_poll_ms
+        self._positions: dict[TopicPartition, int] = {}
+        self._appended_ms: dict[TopicPartition, int] = {}
+        self._idle_ms: dict[int, int] = {}
+        self._stopping = False
+        self.busy_at_ms = clock_ms()
+
+    async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Seek to these offsets (-1: the beginning)."""
+        await self._reader.start(offsets)
+        self._positions = self._reader.positions()
+
+    async def batches(self, max_records: int) -> AsyncIterator[Batch]:
+        """Yield what arrives until ``stop``, and an empty batch after each idle moment."""
+        while not self._stopping:
+            records = await self._reader.poll(max_records, self._idle_poll_ms)
+            batch = await self._decode(records)
+            self._settle(records)
+            yield batch
+
+    async def hold(self, waiting: Awaitable[ResultT]) -> ResultT:
+        """Wait for something; when that takes a while, pause reading and keep the connection alive meanwhile."""
+        task = asyncio.ensure_future(waiting)
+        if await asyncio.wait([task], timeout=_PATIENCE_S) == (set(), {task}):
+            self._reader.pause()
+            try:
+                while not task.done():
+                    self.busy_at_ms = self._clock_ms()
+                    await self._reader.poll(1, _HELD_POLL_MS)  # paused: returns nothing
+            finally:
+                self._reader.resume()
+        return await task
+
+    def stop(self) -> None:
+        """End ``batches`` after the batch at hand."""
+        self._stopping = True
+
+    def positions(self) -> dict[TopicPartition, int]:
+        """Return the next offset of each partition after the batch yielded last."""
+        return dict(self._positions)
+
+    async def commit(self, offsets: Mapping[TopicPartition, int]) -> None:
+        """Show offsets to lag tools; nothing else reads them."""
+        if not await self._reader.commit(offsets):
+            self._metrics.commit_failures.inc()
+
+    def known_idle(self, ends: Mapping[TopicPartition, int], asked_ms: int) -> None:
+        """Note the log ends as of a moment: a partition read up to its end holds nothing appended before that."""
+        for tp, end in ends.items():
+            if tp.topic == EVENTS and self._positions.get(tp, 0) >= end:
+                self._idle_ms[tp.partition] = max(asked_ms, self._idle_ms.get(tp.partition, 0))
+
+    def waiting_since_ms(self, tp: TopicPartition) -> int:
+        """Return a lower bound of the append time of the next record to read."""
+        return max(self._appended_ms.get(tp, 0), self._idle_ms.get(tp.partition, 0) if tp.topic == EVENTS else 0)
+
+    async def _decode(self, records: list[Record]) -> Batch:
+        batch = Batch(idle_ms=dict(self._idle_ms))
+        refused: list[tuple[Record, BadEvent]] = []
+        for record in records:
+            try:
+                if record.topic == EVENTS:
+                    origin = Origin(record.topic, record.partition, record.offset)
+                    event = decode_event(record.value, origin)
+                    batch.arrivals.append(Arrival(record.partition, record.append_ms, event))
+                else:
+                    batch.contents.append(self._content(record))
+            except BadEvent as error:
+                refused.append((record, error))
+        if refused:
+            await self._bury(refused)
+        dead_events = sum(record.topic == EVENTS for record, _ in refused)
+        return replace(batch, dead_events=dead_events)
+
+    def _content(self, record: Record) -> PutContent:
+        if record.value is None:
+            return PutContent(_content_id(record.key), None, hidden=True)
+        content = decode_content(record.value)
+        vector = content.embedding
+        if vector is not None and len(vector) != self._vector_size:
+            detail = f"embedding: has {len(vector)} numbers, this installation uses {self._vector_size}"
+            raise BadEvent("field", detail, "embedding")
+        return PutContent(content.content_id, vector, content.hidden)
+
+    async def _bury(self, refused: list[tuple[Record, BadEvent]]) -> None:
+        """Append to the dead letters until the broker has all of them: going on before that could lose one."""
+        waiting = [_outgoing(record, error) for record, error in refused]
+        while waiting:
+            kept = await self._dead_letters.append(waiting, _DEAD_LETTER_S)
+            waiting = [letter for letter, acknowledged in zip(waiting, kept, strict=True) if not acknowledged]
+            if waiting:
+                log.warning("dead_letters.delayed", records=len(waiting))
+                await asyncio.sleep(_RETRY_S)
+        for record, error in refused:
+            self._metrics.dead_letters.labels(error.reason).inc()
+            log.warning(
+                "record.dead_lettered",
+                topic=record.topic,
+                partition=record.partition,
+                offset=record.offset,
+                reason=error.reason,
+                detail=error.detail,
+            )
+
+    def _settle(self, records: list[Record]) -> None:
+        now_ms = self._clock_ms()
+        counts: Counter[TopicPartition] = Counter()
+        for record in records:
+            tp = TopicPartition(record.topic, record.partition)
+            counts[tp] += 1
+            self._positions[tp] = record.offset + 1
+            self._appended_ms[tp] = record.append_ms
+        for tp, count in counts.items():
+            self._metrics.consumed.labels(tp.topic, str(tp.partition)).inc(count)
+        if records:
+            self.busy_at_ms = now_ms
+        for record in records[:: 1 + len(records) // _AGES_A_BATCH]:
+            if record.topic == EVENTS:
+                self._metrics.event_age.labels("arrival").observe(max(0, now_ms - record.append_ms) / 1000)
+
+
+def _content_id(key: bytes | None) -> int:
+    text = (key or b"").decode(errors="replace")
+    if not text.isascii() or not text.isdecimal():
+        raise BadEvent("field", "the key of a tombstone must be a content id in decimal", "key")
+    return int(text)
+
+
+def _outgoing(record: Record, error: BadEvent) -> Outgoing:
+    origin = Origin(record.topic, record.partition, record.offset)
+    value, headers = dead_letter(record.value, origin, record.append_ms, error)
+    if value is not None and len(value) > _MAX_DEAD_BYTES:
+        headers += ((TRUNCATED_FROM, str(len(value)).encode()),)
+        value = value[:_MAX_DEAD_BYTES]
+    return Outgoing(DEAD_LETTERS, record.key, value, (*record.headers, *headers))

@@ -1,0 +1,48 @@
+"""What the join shows: its tallies as counters of this process."""
+
+from collections import Counter as Tally
+
+from prometheus_client import Counter
+
+from libs.adapters.telemetry import OUTCOMES, LearnerMetrics
+from services.learner.attribution import Attribution
+
+
+class JoinMetrics:
+    """Shows an ``Attribution``; what a checkpoint brought along is not counted again."""
+
+    def __init__(self, attribution: Attribution, metrics: LearnerMetrics) -> None:
+        self._attribution = attribution
+        self._metrics = metrics
+        self._shown = self._counts()
+        self._counters: dict[str, Counter] = {
+            "impressions": metrics.impressions,
+            "duplicate_impressions": metrics.duplicate_impressions,
+            "stale_history": metrics.stale_history,
+            "retracted": metrics.retracted,
+            **{f"clamped_{bound}": metrics.clamped_times.labels(bound) for bound in ("future", "past")},
+            **{f"evicted_{cap}": metrics.evicted.labels(cap) for cap in ("user", "global", "story")},
+            **{outcome: metrics.interactions.labels(outcome) for outcome in OUTCOMES},
+        }
+
+    def show(self) -> None:
+        """Bring the metrics up to date."""
+        counts = self._counts()
+        for name, counter in self._counters.items():
+            if (more := counts[name] - self._shown[name]) > 0:
+                counter.inc(more)
+        self._shown = counts
+        self._metrics.open_impressions.set(self._attribution.open_impressions)
+        self._metrics.watermark.set(self._attribution.watermark_ms / 1000)
+
+    def _counts(self) -> Tally[str]:
+        """Return the tallies as counters that only rise and still add up.
+
+        An interaction counted as organic cannot be taken back from a counter: when its impression takes it over it
+        stays organic here, and ``retracted`` says how many did.
+        """
+        counts = self._attribution.tally.copy()
+        for outcome in ("joined", "late_applied"):
+            counts["retracted"] += counts[f"retracted_{outcome}"]
+            counts[outcome] -= counts[f"retracted_{outcome}"]
+        return counts

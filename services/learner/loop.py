@@ -1,0 +1,51 @@
+"""The learner, on one screen: events in, weights out."""
+
+from collections.abc import Callable
+
+from services.learner.attribution import Attribution
+from services.learner.checkpoint import Checkpoints
+from services.learner.intake import EventIntake
+from services.learner.publisher import SnapshotPublisher
+from services.learner.trainer import Trainer
+
+
+async def learn(
+    events: EventIntake,
+    attribution: Attribution,
+    trainer: Trainer,
+    snapshots: SnapshotPublisher,
+    checkpoints: Checkpoints,
+    show: Callable[[], None],
+    max_records: int,
+) -> None:
+    """Turn the event stream into weight snapshots until ``events`` is stopped.
+
+    Each event changes the surviving lineage of weights exactly once: a checkpoint carries the offsets it contains, and
+    a restart seeks to them.
+    """
+    async for batch in events.batches(max_records):  # yields an empty one after each idle moment
+        changes = attribution.observe(batch.arrivals, batch.dead_events)
+        changes += attribution.advance(batch.idle_ms)
+        await events.hold(trainer.absorb([*batch.contents, *changes]))  # bounded: pauses the partitions when full
+        if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
+            snapshots.publish(await trainer.snapshot(), events.positions())
+        if checkpoints.due():
+            checkpoints.save(await trainer.state(), attribution, events.positions())  # a barrier through the queue
+        show()
+
+
+async def finish(
+    events: EventIntake,
+    attribution: Attribution,
+    trainer: Trainer,
+    snapshots: SnapshotPublisher,
+    checkpoints: Checkpoints,
+) -> bool:
+    """Publish and save all that was read, so that the next start reads nothing twice; False when the disk refused."""
+    await snapshots.finish()
+    if snapshots.due(events.positions()):
+        snapshots.publish(await trainer.snapshot(), events.positions())
+        await snapshots.finish()
+    await checkpoints.finish()
+    checkpoints.save(await trainer.state(), attribution, events.positions())
+    return await checkpoints.finish()

@@ -1,0 +1,244 @@
+"""The training thread: it alone owns the agent. The event loop hands it work through a bounded queue."""
+
+import asyncio
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Generic, TypeAlias, TypeVar, cast
+
+import numpy as np
+import structlog
+
+from libs.rl.agent import Agent
+from libs.rl.snapshot import Snapshot
+from libs.rl.transitions import Consumed, Organic, RowChange
+from services.learner.intake import PutContent
+from services.learner.training_metrics import TrainingMetrics
+
+log = structlog.get_logger(__name__)
+ResultT = TypeVar("ResultT")
+
+Change: TypeAlias = RowChange | PutContent
+
+_IDLE_S: Final = 0.5  # how long the thread sleeps at most; work wakes it at once
+_FORCED_UPDATES: Final = 4  # for one snapshot: enough for a thousand new rows, and no more than 0.1 s
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """One snapshot, and the interactions (event id, append ms) whose first gradient it is the first to contain."""
+
+    snapshot: Snapshot
+    step: int
+    trained: list[tuple[str, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Errand(Generic[ResultT]):
+    """A question to the agent, answered when everything queued before it has been applied."""
+
+    ask: Callable[[Agent], ResultT]
+    answer: "asyncio.Future[ResultT]"
+
+
+class Trainer:
+    """Applies row changes in order and trains whenever there is time and the replay ratio allows.
+
+    Parameters
+    ----------
+    queue_changes
+        Changes waiting at which ``absorb`` begins to wait.
+    backlog_ratio
+        Samples for each row while changes are waiting: reading goes first, learning does not stop altogether.
+
+    Notes
+    -----
+    Whatever the thread raises is raised by the next call from the loop: a learner that cannot train must not read on.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        metrics: TrainingMetrics,
+        queue_changes: int,
+        backlog_ratio: float,
+    ) -> None:
+        self._agent = agent
+        self._metrics = metrics
+        self._limit = queue_changes
+        self._backlog_ratio = backlog_ratio
+        self._queue: deque[Sequence[Change] | Errand[Any]] = deque()
+        self._waiting = 0
+        self._wake = threading.Condition()
+        self._room = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
+        self._failure: BaseException | None = None
+        self._stopping = False
+        self._credit = 0.0
+        self._trained: deque[tuple[str, int]] = deque(maxlen=10_000)  # only a sample is ever published
+        self.finite = True
+        self.step = agent.updates
+        self.fresh = False
+
+    # ---- called by the event loop
+
+    def start(self) -> None:
+        """Start the thread; from now on nobody else may touch the agent."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def absorb(self, changes: Sequence[Change]) -> None:
+        """Queue changes, in order; returns at once while there is room."""
+        self.check()
+        while self._waiting >= self._limit:
+            self._room.clear()
+            await self._room.wait()
+            self.check()
+        if changes:
+            self._put(changes, len(changes))
+
+    async def snapshot(self) -> Taken:
+        """Return the weights after everything absorbed so far; rows without a gradient get one first."""
+        return await self._ask(self._take)
+
+    async def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return copies of the agent's whole state after everything absorbed so far."""
+        return await self._ask(lambda agent: agent.state())
+
+    @property
+    def alive(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
+    def check(self) -> None:
+        """Raise what the thread raised, if it did."""
+        if self._failure is not None:
+            raise RuntimeError("the training thread failed") from self._failure
+
+    async def stop(self) -> None:
+        """Let the thread end after the work at hand; what is still queued is dropped."""
+        with self._wake:
+            self._stopping = True
+            self._wake.notify()
+        if self._thread.is_alive():
+            await asyncio.to_thread(self._thread.join)
+
+    def _put(self, work: Sequence[Change] | Errand[Any], size: int) -> None:
+        with self._wake:
+            self._queue.append(work)
+            self._waiting += size
+            self._wake.notify()
+
+    async def _ask(self, ask: Callable[[Agent], ResultT]) -> ResultT:
+        self.check()
+        answer: asyncio.Future[ResultT] = asyncio.get_running_loop().create_future()
+        self._put(Errand(ask, answer), 0)
+        try:
+            return await answer
+        finally:
+            self.check()
+
+    # ---- the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._stopping:
+                work = self._next()
+                if isinstance(work, Errand):
+                    self._answer(work)
+                elif work:
+                    self._apply(work)
+                self._train()
+        except BaseException as error:  # noqa: BLE001 - it is raised again, in the event loop
+            self._fail(error)
+
+    def _next(self) -> Sequence[Change] | Errand[Any] | None:
+        """Return the oldest work; without any, return when there is time to train."""
+        idle = not self._agent.due()
+        with self._wake:
+            if not self._queue and idle and not self._stopping:
+                self._wake.wait(_IDLE_S)
+            return self._queue.popleft() if self._queue else None
+
+    def _answer(self, errand: Errand[Any]) -> None:
+        try:
+            result = errand.ask(self._agent)
+        except BaseException:
+            self._call_loop(_cancel, errand.answer)
+            raise
+        self._call_loop(_resolve, errand.answer, result)
+
+    def _apply(self, work: Sequence[Change]) -> None:
+        rows_before = self._agent.inserted
+        start = 0
+        for index, change in enumerate(work):
+            if isinstance(change, PutContent):
+                self._agent.apply(cast(Sequence[RowChange], work[start:index]))
+                self._agent.put_content(change.content_id, change.vector, change.hidden)
+                start = index + 1
+        self._agent.apply(cast(Sequence[RowChange], work[start:]))
+        self._credit += self._backlog_ratio * (self._agent.inserted - rows_before)
+        self._metrics.applied([change.append_ms for change in work if isinstance(change, (Consumed, Organic))])
+        with self._wake:
+            self._waiting -= len(work)
+            has_room = self._waiting <= self._limit // 2
+        if has_room:
+            self._call_loop(self._room.set)
+
+    def _train(self) -> None:
+        while (size := self._agent.due()) and (not self._queue or size <= self._credit):
+            self._update(size)
+            if not self._queue:
+                break
+        if not self._queue:
+            self._credit = 0.0  # a thread with time on its hands needs no allowance
+        self.fresh = self._agent.untrained > 0 and self._agent.due(force=True) > 0
+        self._metrics.buffer(self._agent.rows, self._agent.inserted, self._agent.samples, self._waiting)
+
+    def _update(self, size: int) -> None:
+        began = time.perf_counter()
+        report = self._agent.update(size)
+        self._credit = max(0.0, self._credit - size)
+        if self.finite and not report.finite:
+            log.error("update.not_finite", step=self._agent.updates, gradient_norm=report.gradient_norm)
+        self.finite = report.finite
+        self.step = self._agent.updates
+        trained = [(event_id.removeprefix("organic:"), append_ms) for event_id, append_ms in self._agent.trained()]
+        self._trained.extend(trained)
+        self._metrics.updated(report, time.perf_counter() - began, [append_ms for _, append_ms in trained])
+
+    def _take(self, agent: Agent) -> Taken:
+        for _ in range(_FORCED_UPDATES):
+            size = agent.due(force=True) if agent.untrained else 0
+            if not size:
+                break
+            self._update(size)
+        trained = list(self._trained)
+        self._trained.clear()
+        return Taken(agent.snapshot(), agent.updates, trained)
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = error
+        log.critical("trainer.failed", error=repr(error))
+        with self._wake:
+            abandoned = [work.answer for work in self._queue if isinstance(work, Errand)]
+            self._queue.clear()
+        for answer in abandoned:
+            self._call_loop(_cancel, answer)
+        self._call_loop(self._room.set)
+
+    def _call_loop(self, call: Callable[..., object], *values: object) -> None:
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *values)
+
+
+def _resolve(answer: "asyncio.Future[ResultT]", result: ResultT) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _cancel(answer: "asyncio.Future[Any]") -> None:
+    answer.cancel()

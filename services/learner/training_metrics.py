@@ -1,0 +1,59 @@
+"""What the training thread shows."""
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from libs.adapters.telemetry import LearnerMetrics
+from libs.rl.agent import Report
+
+_AGES_A_BATCH: Final = 16  # enough for a distribution; observing each change would cost as much as applying it
+
+
+class TrainingMetrics:
+    """Sets the metrics of buffer and updates; only the training thread calls it."""
+
+    def __init__(self, metrics: LearnerMetrics, clock_ms: Callable[[], int]) -> None:
+        self._metrics = metrics
+        self._clock_ms = clock_ms
+        self._inserted = self._samples = 0
+
+    def start_from(self, inserted: int, samples: int) -> None:
+        """Count from here: what a checkpoint brought along happened before this process."""
+        self._inserted, self._samples = inserted, samples
+
+    def applied(self, append_ms: Sequence[int]) -> None:
+        """Note when the interactions just written into the buffer were appended."""
+        self._observe("insert", append_ms)
+
+    def updated(self, report: Report, seconds: float, trained_append_ms: Sequence[int]) -> None:
+        """Show one update."""
+        metrics = self._metrics
+        metrics.update_seconds.observe(seconds)
+        if not report.finite:
+            metrics.updates_not_finite.inc()
+            return
+        metrics.updates.inc()
+        self._observe("trained", trained_append_ms)
+        for part, value in report.loss.items():
+            metrics.loss.labels(part).set(value)
+        metrics.q_value.labels("mean").set(report.q_mean)
+        metrics.q_value.labels("max").set(report.q_max)
+        metrics.td_error.labels("0.5").set(report.td_p50)
+        metrics.td_error.labels("0.99").set(report.td_p99)
+        metrics.gradient_norm.set(report.gradient_norm)
+        if report.gap_p50_s > 0:  # 0: no story in the batch went on
+            metrics.session_gap.set(report.gap_p50_s)
+
+    def buffer(self, rows: int, inserted: int, samples: int, waiting: int) -> None:
+        """Show how full buffer and queue are."""
+        self._metrics.replay_rows.set(rows)
+        self._metrics.queue_changes.set(waiting)
+        self._metrics.inserted_rows.inc(inserted - self._inserted)
+        self._metrics.samples.inc(samples - self._samples)
+        self._inserted, self._samples = inserted, samples
+
+    def _observe(self, stage: str, append_ms: Sequence[int]) -> None:
+        now_ms = self._clock_ms()
+        ages = self._metrics.event_age.labels(stage)
+        for each in append_ms[:: 1 + len(append_ms) // _AGES_A_BATCH]:
+            ages.observe(max(0, now_ms - each) / 1000)

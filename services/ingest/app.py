@@ -6,7 +6,7 @@
 Beside it run the history projector (``projector.py``) and the catalogue follower (``catalogue.py``).
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from itertools import compress
 from operator import not_
@@ -21,12 +21,13 @@ from libs.adapters.ports import Outgoing, Producer
 from libs.adapters.problems import REQUEST_ID
 from libs.errors import BadEvent, StoreUnavailable
 from libs.events.codec import encode, parse_events
+from libs.events.schema import Event
 from libs.events.topics import EVENTS, user_key
 from services.ingest import answers, openapi
 from services.ingest.answers import Answer
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
-from services.ingest.recent_records import RecentRecords
+from services.ingest.own_writes import OwnWrites
 from services.ingest.settings import Settings
 
 
@@ -35,21 +36,21 @@ class EventIntake:
 
     Parameters
     ----------
-    remembered
-        Told what needs no projecting any more.
+    own_writes
+        Tells the projector beside us what it need not write again.
     """
 
     def __init__(
         self,
         producer: Producer,
         history: PromptHistory,
-        remembered: RecentRecords,
+        own_writes: OwnWrites,
         metrics: IngestMetrics,
         settings: Settings,
     ) -> None:
         self._producer = producer
         self._history = history
-        self._remembered = remembered
+        self._own_writes = own_writes
         self._metrics = metrics
         self._append_deadline_s = settings.ingest_append_deadline_ms / 1_000
         self._max_waiting = settings.ingest_unacknowledged_records
@@ -66,19 +67,27 @@ class EventIntake:
         self._count("rejected", len(errors))
         if not good:
             return answers.rejected(errors)
-        values = [encode(event) for _, event in good]
-        keys = (user_key(event.user_id) for _, event in good)
-        records = [Outgoing(EVENTS, key, value) for key, value in zip(keys, values, strict=True)]
-        acknowledged = await self._producer.append(records, self._append_deadline_s)
-        kept = [event for _, event in compress(good, acknowledged)]
-        lost = list(compress(good, map(not_, acknowledged)))
+        kept, lost = await self._keep(good)
         self._count("accepted", len(kept))
         self._count("unavailable", len(lost))
-        if kept and await self._history.write(kept):
-            self._remembered.add(compress(values, acknowledged))
         if lost:
             return answers.unacknowledged(lost, kept, errors, self._retry_after_s)
         return answers.accepted(kept, errors)
+
+    async def _keep(self, good: Sequence[tuple[int, Event]]) -> tuple[list[Event], list[tuple[int, Event]]]:
+        """Append, write histories, and return the events that the broker has, and those that it may not have."""
+        values = [encode(event) for _, event in good]
+        keys = (user_key(event.user_id) for _, event in good)
+        records = [Outgoing(EVENTS, key, value) for key, value in zip(keys, values, strict=True)]
+        claim, written, lost = self._own_writes.claim(values), False, values
+        try:
+            acknowledged = await self._producer.append(records, self._append_deadline_s)
+            kept = [event for _, event in compress(good, acknowledged)]
+            lost = list(compress(values, map(not_, acknowledged)))
+            written = bool(kept) and await self._history.write(kept)
+            return kept, list(compress(good, map(not_, acknowledged)))
+        finally:
+            self._own_writes.settle(claim, written, lost)
 
     def _count(self, result: str, events: int) -> None:
         self._metrics.events.labels(result).inc(events)

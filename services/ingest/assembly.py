@@ -18,9 +18,9 @@ from services.ingest.app import EventIntake, create_app
 from services.ingest.catalogue import CatalogueFollower
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
+from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
 from services.ingest.projector import Projector
-from services.ingest.recent_records import RecentRecords
 from services.ingest.settings import Settings
 from services.ingest.vectors import TextVectors
 
@@ -56,8 +56,8 @@ class Ingest:
         self._tables_exist = asyncio.Event()
         self.metrics = IngestMetrics(registry)
         deadline_s = settings.ingest_append_deadline_ms / 1_000
-        remembered = RecentRecords()
-        self.events = EventIntake(ports.producer, self._prompt_history(), remembered, self.metrics, settings)
+        own_writes = OwnWrites()
+        self.events = EventIntake(ports.producer, self._prompt_history(), own_writes, self.metrics, settings)
         self.contents = ContentIntake(
             ports.contents,
             ports.producer,
@@ -69,7 +69,7 @@ class Ingest:
             ports.history_reader,
             ports.replay_reader,
             ports.history,
-            remembered,
+            own_writes,
             self.metrics,
             partitions=settings.events_partitions,
             min_dwell_ms=settings.history_min_dwell_ms,

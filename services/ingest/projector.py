@@ -17,8 +17,8 @@ from libs.events.codec import decode_event
 from libs.events.schema import Event
 from libs.events.topics import EVENTS, Origin
 from services.ingest.history import remember
+from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
-from services.ingest.recent_records import RecentRecords
 
 log = structlog.get_logger(__name__)
 
@@ -40,8 +40,8 @@ class Projector:
         The member of the consumer group; what it has committed is in the histories.
     replay_reader
         Makes the reader of one rebuild.
-    remembered
-        What ingest, in this process, has written already; a rebuild writes it nevertheless.
+    own_writes
+        What ingest, in this process, writes itself; a rebuild writes it nevertheless.
     partitions
         Of the events topic.
     max_records
@@ -53,7 +53,7 @@ class Projector:
         reader: GroupReader,
         replay_reader: Callable[[], PartitionReader],
         history: UserHistory,
-        remembered: RecentRecords,
+        own_writes: OwnWrites,
         metrics: IngestMetrics,
         *,
         partitions: int,
@@ -63,7 +63,7 @@ class Projector:
         self._reader = reader
         self._replay_reader = replay_reader
         self._history = history
-        self._remembered = remembered
+        self._own_writes = own_writes
         self._metrics = metrics
         self._partitions = [TopicPartition(EVENTS, number) for number in range(partitions)]
         self._min_dwell_ms = min_dwell_ms
@@ -84,7 +84,7 @@ class Projector:
         """Read once, write, and only then commit."""
         await patiently("projector.rebuild", self._rebuild_if_empty)
         records = await patiently("projector.poll", lambda: self._reader.poll(self._max_records, _POLL_MS))
-        await self._write([record for record in records if record.value not in self._remembered])
+        await self._write(await self._own_writes.others(records))
         if records:
             await self._reader.commit()  # if not taken, these are read and written again, which changes nothing
         for tp, lag in self._reader.lag().items():

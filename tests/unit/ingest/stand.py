@@ -18,7 +18,7 @@ from libs.events.topics import EVENTS
 from services.ingest.app import EventIntake, create_app
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
-from services.ingest.recent_records import RecentRecords
+from services.ingest.own_writes import OwnWrites
 from services.ingest.settings import Settings
 from services.ingest.vectors import TextVectors
 
@@ -64,7 +64,7 @@ class Stand:
         intake = ContentIntake(
             self.contents, self.producer, self.vectors, vector_size=self.settings.vector_size, append_timeout_s=1.0
         )
-        events = EventIntake(self.producer, self.prompt, RecentRecords(), self.metrics, self.settings)
+        events = EventIntake(self.producer, self.prompt, OwnWrites(), self.metrics, self.settings)
         self.missing: list[str] = []
         self.app = create_app(
             events, intake, self._waiting_for, metrics=self.metrics, registry=self.registry, settings=self.settings

@@ -14,8 +14,8 @@ from libs.events.codec import encode
 from libs.events.schema import Event
 from libs.events.topics import EVENTS, user_key
 from services.ingest import projector as projector_module
+from services.ingest.own_writes import OwnWrites
 from services.ingest.projector import GROUP, Projector
-from services.ingest.recent_records import RecentRecords
 from tests.builders import NOW_MS, impression, interaction
 from tests.unit.ingest.stand import settings_of, until
 
@@ -31,7 +31,7 @@ class World:
         self.history = MemoryUserHistory()
         self.registry = CollectorRegistry()
         self.metrics = IngestMetrics(self.registry)
-        self.remembered = RecentRecords()
+        self.own_writes = OwnWrites()
         self.replays = 0
 
     def append(self, *events: Event | bytes, key: bytes = b"user-1") -> None:
@@ -52,7 +52,7 @@ class World:
             reader,
             self._replay_reader,
             self.history,
-            self.remembered,
+            self.own_writes,
             self.metrics,
             partitions=self.settings.events_partitions,
             min_dwell_ms=self.settings.history_min_dwell_ms,
@@ -196,7 +196,7 @@ async def test_what_ingest_wrote_is_written_again_by_a_rebuild_only(world: World
     projector = await world.projector()
     await settle(projector, world)
     event = interaction(content_id=1)
-    world.remembered.add([encode(event)])
+    world.own_writes.settle(world.own_writes.claim([encode(event)]), written=True)
     world.append(event, interaction(content_id=2))
     await settle(projector, world)
     assert await world.contents() == {2}  # ingest would have written the other one
@@ -227,7 +227,7 @@ async def test_run_waits_for_the_broker_and_ends_when_cancelled(world: World) ->
         reader,
         world._replay_reader,
         world.history,
-        world.remembered,
+        world.own_writes,
         world.metrics,
         partitions=world.settings.events_partitions,
         min_dwell_ms=0,

@@ -49,8 +49,8 @@ class StackSettings(BaseSettings):
     history_min_dwell_ms: int = Field(
         10_000,
         ge=0,
-        description="Milliseconds of dwell from which a view counts as consumed: long enough to read on. Ingest and the "
-        "learner have to agree on it.",
+        description="Milliseconds of dwell from which a view counts as consumed: long enough to read on. Ingest and "
+        "the learner have to agree on it.",
     )
     model_name: str = Field(
         "moard",

@@ -70,33 +70,17 @@ def train(
         No word occurs often enough.
     """
     corpus = [TaggedDocument(tokens(text), [tag]) for tag, (_, text) in enumerate(sorted(documents))]
-    model = Doc2Vec(
-        vector_size=vector_size,
-        dm=0,
-        epochs=epochs,
-        seed=seed,
-        workers=workers,
-        min_count=min_count,
-        sample=sample,
-        negative=_NEGATIVE,
-        alpha=_ALPHA,
-        min_alpha=_MIN_ALPHA,
-    )
     if not any(document.words for document in corpus):
         raise ValueError("there is no text to train on")
+    rates = {"alpha": _ALPHA, "min_alpha": _MIN_ALPHA, "negative": _NEGATIVE}
+    model = Doc2Vec(
+        vector_size=vector_size, dm=0, seed=seed, workers=workers, min_count=min_count, sample=sample, **rates
+    )
     model.build_vocab(corpus)
     if not model.wv.index_to_key:
         raise ValueError(f"no word occurs {min_count} times: give more texts, or a lower min_count")
     model.train(corpus, total_examples=len(corpus), epochs=epochs, callbacks=[_Progress(progress, epochs)])
-    return Doc2VecModel(
-        ModelParts(
-            inference=Inference(epochs=epochs, negative=_NEGATIVE, sample=sample),
-            words=tuple(model.wv.index_to_key),
-            output=np.ascontiguousarray(model.syn1neg, np.float32),
-            draw=np.ascontiguousarray(model.cum_table, np.uint32),
-            keep=np.ascontiguousarray(model.wv.expandos["sample_int"], np.uint32),
-        )
-    )
+    return Doc2VecModel(_parts(model, Inference(epochs=epochs, negative=_NEGATIVE, sample=sample)))
 
 
 class Doc2VecModel:
@@ -164,6 +148,16 @@ class Doc2VecModel:
             )
         found: Vector = vector[0]
         return found
+
+
+def _parts(model: Any, inference: Inference) -> ModelParts:
+    return ModelParts(
+        inference=inference,
+        words=tuple(model.wv.index_to_key),
+        output=np.ascontiguousarray(model.syn1neg, np.float32),
+        draw=np.ascontiguousarray(model.cum_table, np.uint32),
+        keep=np.ascontiguousarray(model.wv.expandos["sample_int"], np.uint32),
+    )
 
 
 def _rebuilt(parts: ModelParts) -> Any:

@@ -12,7 +12,7 @@ _EVENT: Final = {
     ),
     "user_id": "Whose story this belongs to; in UTF-8 it is the record key.",
     "recommendation_id": "The backend's own name for this recommendation; carried along, not used.",
-    "timestamp_ms": "When it happened, epoch milliseconds, UTC; the broker's append time when absent or later than that.",
+    "timestamp_ms": "When it happened, epoch milliseconds, UTC; the broker's append time when absent or after it.",
     "source": (
         "backfill: history that is replayed, old times are kept. live: a time more than 24 h before the append time is "
         "moved up to that."

@@ -48,7 +48,7 @@ class KafkaServer(LocalServer):
     grace_s = 30.0  # writing the class-data archive takes 4.5 s on a quiet machine
 
     def __init__(
-        self, folder: Path, state: RunState, *, detached: bool = False, profile: BrokerProfile = "pause"
+        self, folder: Path, state: RunState, *, detached: bool = False, profile: BrokerProfile = "kill"
     ) -> None:
         super().__init__(folder, state, detached=detached)
         self._profile = profile

@@ -1,23 +1,32 @@
 """The producer port on Kafka."""
 
 import asyncio
+import random
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from functools import lru_cache
+from typing import Final
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
+from libs.adapters.kafka_batches import Batches, Delivery
 from libs.adapters.kafka_logs import limit_kafka_logs
-from libs.adapters.ports import Outgoing
+from libs.adapters.ports import Outgoing, TopicPartition
 from libs.errors import StoreUnavailable
+from libs.events.topics import partition_of
 
 log = structlog.get_logger(__name__)
 
 REQUEST_TIMEOUT_MS: Final = 30_000  # above 15 s: a killed broker needs that long to return at default sessions
+MAX_RECORD_BYTES: Final = 1_000_000  # the broker takes 1 MiB, with what it adds
 _START_S: Final = 10.0  # a broker that answers at all answers well within this
 _STOP_S: Final = 5.0  # a service that stops may wait this long for what is in flight
+
+# Murmur2 in Python costs as much as the rest of handing a record over, and the same users come again and again.
+_partition_of = lru_cache(maxsize=65_536)(partition_of)
 
 
 class KafkaProducer:
@@ -37,8 +46,8 @@ class KafkaProducer:
         limit_kafka_logs()
         self._bootstrap_servers = bootstrap_servers
         self._max_pending_bytes = max_pending_bytes
-        self._producer: AIOKafkaProducer | None = None
-        self._broken: AIOKafkaProducer | None = None
+        self._batches: Batches | None = None
+        self._broken: Batches | None = None
         self._renewal = asyncio.Lock()
         self._closing: set[asyncio.Task[None]] = set()
         self._pending = 0
@@ -65,80 +74,92 @@ class KafkaProducer:
         if self._pending_bytes >= self._max_pending_bytes:
             return [False] * len(records)
         deadline = time.monotonic() + timeout_s
-        sent: list[asyncio.Future[Any] | None] = []
         try:
             async with asyncio.timeout(timeout_s):
-                producer = await self._live()
-                for record in records:
-                    sent.append(await self._send(producer, record))  # noqa: PERF401 - kept when the deadline cuts in
-        except TimeoutError:
-            log.warning("producer.deadline", handed_over=len(sent), of=len(records))
-        except KafkaError as error:
-            log.warning("producer.refused", error=repr(error))
-        waiting = [future for future in sent if future is not None and not future.done()]
+                batches = await self._live()
+                counts = {topic: await batches.partitions(topic) for topic in {record.topic for record in records}}
+        except (TimeoutError, KafkaError) as error:
+            log.warning("producer.unavailable", error=repr(error))
+            return [False] * len(records)
+        deliveries = [self._add(batches, record, counts[record.topic]) for record in records]
+        self._count(batches, records, deliveries)
+        waiting = {delivery for delivery in deliveries if delivery is not None and not delivery.done()}
         if waiting:
-            await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
-        return [_acknowledged(future) for future in sent] + [False] * (len(records) - len(sent))
+            _, late = await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
+            if late:
+                log.warning("producer.deadline", batches=len(late), of=len(waiting))
+        return [delivery is not None and _acknowledged(delivery) for delivery in deliveries]
 
     async def stop(self) -> None:
         """Flush what is pending, for a bounded time, and close."""
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await _close(producer)
+        batches, self._batches = self._batches, None
+        if batches is not None:
+            await _close(batches)
         await asyncio.gather(*self._closing)
 
-    async def _send(self, producer: AIOKafkaProducer, record: Outgoing) -> asyncio.Future[Any] | None:
-        try:
-            future: asyncio.Future[Any] = await producer.send(
-                record.topic, record.value, record.key, record.partition, headers=list(record.headers)
-            )
-        except MessageSizeTooLargeError as error:
-            log.error("producer.oversize", topic=record.topic, error=str(error))
+    def _add(self, batches: Batches, record: Outgoing, partitions: int) -> Delivery | None:
+        if _size(record) > MAX_RECORD_BYTES:
+            log.error("producer.oversize", topic=record.topic, bytes=_size(record))
             return None
-        except KafkaError as error:
-            self._note(producer, error)
-            raise
-        size = len(record.value or b"")
-        self._pending += 1
-        self._pending_bytes += size
-        future.add_done_callback(self._settled(producer, size))
-        return future
+        partition = record.partition
+        if partition is None:
+            partition = random.randrange(partitions) if record.key is None else _partition_of(record.key, partitions)  # noqa: S311
+        elif not 0 <= partition < partitions:
+            raise ValueError(f"topic {record.topic} has no partition {partition}")
+        return batches.add(TopicPartition(record.topic, partition), record)
 
-    def _settled(self, producer: AIOKafkaProducer, size: int) -> Callable[[asyncio.Future[Any]], None]:
-        def settle(future: asyncio.Future[Any]) -> None:
-            self._pending -= 1
+    def _count(self, batches: Batches, records: Sequence[Outgoing], deliveries: Sequence[Delivery | None]) -> None:
+        """Count records as pending until their batch is settled."""
+        pending: Counter[Delivery] = Counter()
+        size: Counter[Delivery] = Counter()
+        for record, delivery in zip(records, deliveries, strict=True):
+            if delivery is not None:
+                pending[delivery] += 1
+                size[delivery] += _size(record)
+        for delivery, number in pending.items():
+            self._pending += number
+            self._pending_bytes += size[delivery]
+            delivery.add_done_callback(self._settled(batches, number, size[delivery]))
+
+    def _settled(self, batches: Batches, records: int, size: int) -> Callable[[Delivery], None]:
+        def settle(delivery: Delivery) -> None:
+            self._pending -= records
             self._pending_bytes -= size
-            if not future.cancelled() and (error := future.exception()) is not None:
-                self._note(producer, error)
+            if not delivery.cancelled() and (error := delivery.exception()) is not None:
+                self._note(batches, error)
 
         return settle
 
-    def _note(self, producer: AIOKafkaProducer, error: BaseException) -> None:
+    def _note(self, batches: Batches, error: BaseException) -> None:
         """Mark a producer that cannot recover: after a gap in its sequence numbers every later batch fails too."""
         retriable = getattr(error, "retriable", False) or isinstance(error, KafkaTimeoutError)
-        if not retriable and not isinstance(error, MessageSizeTooLargeError) and producer is self._producer:
+        if not retriable and not isinstance(error, MessageSizeTooLargeError) and batches is self._batches:
             log.warning("producer.broken", error=repr(error))
-            self._broken = producer
+            self._broken = batches
 
-    async def _live(self) -> AIOKafkaProducer:
-        if self._producer is not None and self._producer is not self._broken:
-            return self._producer
+    async def _live(self) -> Batches:
+        if self._batches is not None and self._batches is not self._broken:
+            return self._batches
         async with self._renewal:
-            if self._producer is None or self._producer is self._broken:
-                fresh = await _connect(self._bootstrap_servers)
-                if self._producer is not None:
-                    self._close_later(self._producer)
-                self._producer = fresh
-            return self._producer
+            if self._batches is None or self._batches is self._broken:
+                fresh = Batches(await _connect(self._bootstrap_servers), ttl_s=REQUEST_TIMEOUT_MS / 1_000)
+                if self._batches is not None:
+                    self._close_later(self._batches)
+                self._batches = fresh
+            return self._batches
 
-    def _close_later(self, producer: AIOKafkaProducer) -> None:
-        task = asyncio.create_task(_close(producer))
+    def _close_later(self, batches: Batches) -> None:
+        task = asyncio.create_task(_close(batches))
         self._closing.add(task)
         task.add_done_callback(self._closing.discard)
 
 
-def _acknowledged(future: asyncio.Future[Any] | None) -> bool:
-    return future is not None and future.done() and not future.cancelled() and future.exception() is None
+def _acknowledged(delivery: Delivery) -> bool:
+    return delivery.done() and not delivery.cancelled() and delivery.exception() is None
+
+
+def _size(record: Outgoing) -> int:
+    return len(record.value or b"") + len(record.key or b"")
 
 
 async def _connect(bootstrap_servers: str) -> AIOKafkaProducer:
@@ -146,7 +167,6 @@ async def _connect(bootstrap_servers: str) -> AIOKafkaProducer:
         bootstrap_servers=bootstrap_servers,
         acks="all",
         enable_idempotence=True,
-        linger_ms=5,  # one batch for what arrives together; well below any deadline
         max_batch_size=131_072,
         compression_type="lz4",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
@@ -154,12 +174,18 @@ async def _connect(bootstrap_servers: str) -> AIOKafkaProducer:
     try:
         await producer.start()
     except BaseException:  # also a deadline's cancellation: a half-started producer keeps sockets and tasks
-        await _close(producer)
+        await _stop(producer)
         raise
     return producer
 
 
-async def _close(producer: AIOKafkaProducer) -> None:
+async def _close(batches: Batches) -> None:
+    await batches.flush(_STOP_S)
+    await batches.abandon()
+    await _stop(batches.producer)
+
+
+async def _stop(producer: AIOKafkaProducer) -> None:
     """Stop a producer; without a broker its flush would wait for ever, so give up after a while."""
     stopping = asyncio.ensure_future(producer.stop())
     await asyncio.wait([stopping], timeout=_STOP_S)

@@ -45,6 +45,7 @@ class Scorer:
         if seen == self._seen and size <= len(self._half):
             return
         changed = space.changed_since(self._seen)
+        changed = changed[changed < size]  # what another thread adds meanwhile comes with the next call
         self._reserve(size)
         rows = np.array([self._rows.get(content_id, -1) for content_id in space.ids[changed].tolist()], np.int64)
         self._half[changed] = self._content_half(space, changed, rows)

@@ -12,8 +12,11 @@ import safetensors.numpy
 from libs.adapters.memory import MemorySnapshotStore
 from libs.adapters.ports import SnapshotMeta
 from libs.rl import snapshot as snapshots
+from libs.rl.action_space import ActionSpace
+from libs.rl.scoring import Scorer
 from libs.rl.snapshot import Snapshot
 from libs.rl.snapshot import encode as encode_snapshot
+from libs.rl.transitions import State
 from services.serving.last_good import LastGood
 from tests.snapshots import random_snapshot
 from tests.unit.serving.world import VECTOR, World, WorldFactory, meta_of, until
@@ -132,6 +135,23 @@ async def test_a_bad_first_snapshot_leaves_the_cold_policy(world: WorldFactory) 
     async with world(before=spoiled) as w:
         assert (await rank_version(w)) == 0
         assert rejections(w, "sha256") == 1
+
+
+def test_contents_that_arrive_while_a_snapshot_is_built_are_scored_afterwards() -> None:
+    class Busy(ActionSpace):
+        def changed_since(self, version: int) -> np.ndarray:
+            self.put(len(self), np.ones(VECTOR, np.float32))  # as the event loop would, between two reads
+            return super().changed_since(version)
+
+    space = Busy(VECTOR)
+    scorer = Scorer(random_snapshot((1, 2, 3), VECTOR), space)
+    scorer.canary()
+    scorer.refresh(space)
+    settled = ActionSpace(VECTOR)
+    settled.put(1, np.ones(VECTOR, np.float32))
+    first = np.array([1], np.int32)
+    expected = Scorer(scorer.snapshot, settled).score(State(), first)
+    assert scorer.score(State(), first).choice == pytest.approx(expected.choice, abs=1e-5)
 
 
 async def test_the_pointers_disappearance_changes_nothing(world: WorldFactory) -> None:

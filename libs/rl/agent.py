@@ -267,8 +267,7 @@ class Agent:
         leaves = outputs.leaves
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        moved = [*self.network.parameters(), leaves.user, leaves.content]
-        norm = float(torch.nn.utils.clip_grad_norm_(moved, self.settings.clip_norm, foreach=True))
+        norm = self._clip([*self.network.parameters(), leaves.user, leaves.content])
         if np.isfinite(norm):
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate(self.updates)
@@ -278,6 +277,12 @@ class Agent:
             soft_update(self.target, {name: online[name] for name in VALUE_WEIGHTS}, self.settings.target_rate)
             self.updates += 1
         return norm
+
+    def _clip(self, moved: Sequence[Tensor]) -> float:
+        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in moved if tensor.grad is not None], foreach=True)
+        if norm > self.settings.clip_norm:
+            torch.nn.utils.clip_grads_with_norm_(moved, self.settings.clip_norm, norm, foreach=True)
+        return float(norm)
 
     def _mark_trained(self, slots: np.ndarray) -> None:
         self.replay.mark_trained(slots.tolist())
@@ -295,8 +300,8 @@ def _report(
     values = outputs.values.detach().numpy()
     q = (values[:, N, None] + outputs.advantage.detach().numpy())[batch.chosen & ~batch.organic[:, None]]
     settled = batch.settled
-    error = np.abs(batch.rewards.sum(axis=1) + continuation.numpy() - values[:, U])[settled]
-    td_p50, td_p99 = np.quantile(error, (0.5, 0.99)).tolist() if len(error) else (0.0, 0.0)
+    error = np.sort(np.abs(batch.rewards.sum(axis=1) + continuation.numpy() - values[:, U])[settled])
+    td_p50, td_p99 = (float(error[int(q * len(error))]) if len(error) else 0.0 for q in (0.5, 0.99))
     empty = values[settled][:, N] + values[settled][:, A_EMPTY]
     seen = np.concatenate([q, empty])
     return Report(

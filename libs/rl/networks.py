@@ -68,22 +68,28 @@ class RankingNetwork(nn.Module):
 
     def content_half(self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"]) -> Float[Tensor, "C F"]:
         """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""
-        weight = self.content_in.weight[:, :-1]
-        return functional.linear(torch.cat([text, ids], dim=1), weight, self.content_in.bias)
+        # Apart, as nobody needs a gradient of the text: that product is a third of what one of both together costs.
+        of_text, of_ids, _ = torch.split(self.content_in.weight, [self.vector_size, ID_SIZE, 1], dim=1)
+        return functional.linear(text.to(ids.dtype), of_text, self.content_in.bias) + functional.linear(ids, of_ids)
+
+    def user_half(self, features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
+        """Return the user's share of the joint first layer, and beside it the first layer of the user tower."""
+        weight = torch.cat([self.user_in.weight, self.value_in.weight])
+        return _split_linear(weight, features, ids)
 
     def pairs(
         self,
-        user: Float[Tensor, "B S"],
+        user: Float[Tensor, "B F"],
         content: Float[Tensor, "C F"],
         log_count: Float[Tensor, "P"],
         row: Int64[Tensor, "P"],
         at: Int64[Tensor, "P"],
     ) -> Float[Tensor, "P 2"]:
         """Return the joint layers' part of A and ℓ for pairs of ``user[row]`` and ``content[at]``."""
-        first = functional.embedding(row, self.user_in(user)) + functional.embedding(at, content)
-        first = torch.addr(first, log_count.to(first.dtype), self.content_in.weight[:, -1])
-        hidden = functional.relu(self.norm_1(first))
-        hidden = functional.relu(self.norm_2(self.middle(hidden)))
+        first = user.index_select(0, row).add_(content.index_select(0, at))
+        first = first.addcmul_(log_count.to(first.dtype)[:, None], self.content_in.weight[:, -1])
+        hidden = functional.relu(self.norm_1(first), inplace=True)
+        hidden = functional.relu(self.norm_2(self.middle(hidden)), inplace=True)
         heads: Tensor = self.heads(hidden)
         return heads
 
@@ -91,16 +97,15 @@ class RankingNetwork(nn.Module):
         self, user_ids: Float[Tensor, "B E"], ids: Float[Tensor, "C W"], row: Int64[Tensor, "P"], at: Int64[Tensor, "P"]
     ) -> Float[Tensor, "P 2"]:
         """Return ⟨ue, P·ce⟩ and ⟨ue, ce⟩ + b of each pair; ``ids`` has the bias as its last column."""
-        mixed = torch.stack([user_ids @ self.mix.weight, user_ids], dim=1)
-        content = functional.embedding(at, ids)
-        terms = torch.einsum(
-            "phe,pe->ph", functional.embedding(row, mixed.flatten(1)).view(-1, 2, ID_SIZE), content[:, :-1]
-        )
-        return terms + functional.pad(content[:, -1:], (1, 0))
+        vectors, bias = torch.split(ids.index_select(0, at), [ID_SIZE, 1], dim=1)
+        mixed = (user_ids @ self.mix.weight).index_select(0, row)
+        plain = user_ids.index_select(0, row)
+        return torch.stack([(mixed * vectors).sum(dim=1), (plain * vectors).sum(dim=1) + bias[:, 0]], dim=1)
 
-    def user_values(self, user: Float[Tensor, "B S"]) -> Float[Tensor, "B 3"]:
-        """Return U, N and A⊥ of each user."""
-        return user_tower(dict(self.named_parameters()), user)
+    def user_values(self, first: Float[Tensor, "B F"]) -> Float[Tensor, "B 3"]:
+        """Return U, N and A⊥ of each user from the tower's share of ``user_half``."""
+        values: Tensor = self.value_out(functional.relu(self.value_norm(first + self.value_in.bias)))
+        return values
 
     def value_weights(self) -> dict[str, Tensor]:
         """Return a copy of the user tower."""
@@ -108,9 +113,11 @@ class RankingNetwork(nn.Module):
         return {name: own[name].clone() for name in VALUE_WEIGHTS}
 
 
-def user_tower(weights: Mapping[str, Tensor], user: Float[Tensor, "B S"]) -> Float[Tensor, "B 3"]:
-    """Return U, N and A⊥ by the given weights: the online network's, or the target's."""
-    first = functional.linear(user, weights["value_in.weight"], weights["value_in.bias"])
+def target_values(
+    weights: Mapping[str, Tensor], features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]
+) -> Float[Tensor, "B 3"]:
+    """Return U, N and A⊥ of each user by the weights of the target."""
+    first = _split_linear(weights["value_in.weight"], features, ids) + weights["value_in.bias"]
     gain, bias = weights["value_norm.weight"], weights["value_norm.bias"]
     hidden = functional.relu(functional.layer_norm(first, (HIDDEN,), gain, bias, NORM_EPSILON))
     return functional.linear(hidden, weights["value_out.weight"], weights["value_out.bias"])
@@ -120,3 +127,10 @@ def soft_update(target: Mapping[str, Tensor], online: Mapping[str, Tensor], rate
     """Move the target's weights a little towards the online ones, in place."""
     for name, tensor in target.items():
         tensor.lerp_(online[name].detach(), rate)
+
+
+def _split_linear(weight: Tensor, features: Tensor, ids: Tensor) -> Tensor:
+    """Multiply a user's input, text and context apart from ids: nobody needs a gradient of what is given."""
+    text, learned, context = torch.split(weight, [weight.shape[1] - CONTEXT - ID_SIZE, ID_SIZE, CONTEXT], dim=1)
+    given = functional.linear(features.to(weight.dtype), torch.cat([text, context], dim=1))
+    return given + functional.linear(ids, learned)

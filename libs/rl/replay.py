@@ -240,7 +240,8 @@ class Replay:
 
     def _position(self, slot: int, content: int) -> int | None:
         slate = self.columns["slate"][slot]
-        if content in (shown := slate.tolist()):
+        shown: list[int] = slate.tolist()
+        if content in shown:
             return shown.index(content)
         spare = np.flatnonzero(~self.columns["terms"][slot].any(axis=1) & ~self.columns["chosen"][slot])
         if not len(spare):

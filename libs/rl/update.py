@@ -16,9 +16,9 @@ from libs.rl import losses
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.rl.batch import Batch, Draws, Users
 from libs.rl.id_tables import IdTables
-from libs.rl.networks import A_EMPTY, N, RankingNetwork, U, user_tower
+from libs.rl.networks import A_EMPTY, N, RankingNetwork, U, target_values
 from libs.rl.settings import AgentSettings
-from libs.rl.snapshot import ID_SIZE
+from libs.rl.snapshot import HIDDEN, ID_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,27 +56,27 @@ def forward(
     network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch, draws: Draws, centre: float
 ) -> Outputs:
     """Return the network's outputs for a batch, differentiable in its weights and in the touched id rows."""
-    histories, bags, offsets = _bags(batch.users)
+    histories, bags, offsets = _bags(batch.users, len(space))
     user_leaf = tables.user.index_select(0, histories).requires_grad_()
     ids = _id_means(user_leaf, bags, offsets) * torch.from_numpy(draws.keep_user)[:, None]
-    user = _user_inputs(space, batch.users, offsets, ids)
+    user = network.user_half(_user_features(space, batch.users, offsets), ids)
 
     pairs = _pairs(batch, draws)
     kept = draws.keep_content[pairs.row]
-    entries, at = np.unique(pairs.content.astype(np.int64) * 2 + kept, return_inverse=True)
-    contents, content_leaf, entry_ids = _entry_ids(tables, entries)
+    entries, at = _distinct(pairs.content.astype(np.int64) * 2 + kept, 2 * len(space))
+    contents, content_leaf, entry_ids = _entry_ids(tables, entries, len(space))
     half = network.content_half(_unit_texts(space, entries // 2), entry_ids[:, :ID_SIZE])
     log_count = np.where(kept, pairs.log_count, np.float32(-centre))
 
     row_t, at_t = torch.from_numpy(pairs.row), torch.from_numpy(at)
-    heads = network.pairs(user, half, torch.from_numpy(log_count), row_t, at_t)
+    heads = network.pairs(user[:, :HIDDEN], half, torch.from_numpy(log_count), row_t, at_t)
     heads = heads + network.id_terms(ids, entry_ids, row_t, at_t)
     shown = heads.new_zeros(batch.slate.size, 2).index_copy(0, torch.from_numpy(pairs.grid), heads[: len(pairs.grid)])
     advantage, choice = shown.view(*batch.slate.shape, 2).unbind(2)
     return Outputs(
         advantage=advantage,
         choice=choice + network.rank_bias[: batch.slate.shape[1]],
-        values=network.user_values(user),
+        values=network.user_values(user[:, HIDDEN:]),
         organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
         leaves=Leaves(histories, user_leaf, contents, content_leaf),
     )
@@ -89,11 +89,11 @@ def continuation_values(
     values = torch.zeros(len(batch.slots))
     if len(batch.continued):
         with torch.no_grad():
-            histories, bags, offsets = _bags(batch.next_users)
+            histories, bags, offsets = _bags(batch.next_users, len(space))
             ids = _id_means(tables.user.index_select(0, histories), bags, offsets)
-            user = _user_inputs(space, batch.next_users, offsets, ids)
+            value_t = target_values(target, _user_features(space, batch.next_users, offsets), ids)[:, U]
             discount_t = losses.discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
-            values[torch.from_numpy(batch.continued)] = discount_t * user_tower(target, user)[:, U]
+            values[torch.from_numpy(batch.continued)] = discount_t * value_t
     return values
 
 
@@ -148,12 +148,19 @@ def _pairs(batch: Batch, draws: Draws) -> _Pairs:
     )
 
 
-def _bags(users: Users) -> tuple[Tensor, Tensor, Tensor]:
+def _distinct(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the distinct values, all below ``size``, and where each value lies among them; a sort costs ten times."""
+    seen = np.zeros(size, np.bool_)
+    seen[values] = True
+    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[values]
+
+
+def _bags(users: Users, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return distinct contents of all histories, each history's as positions among them, and where each begins."""
     known = users.history != PADDING
-    distinct, inverse = np.unique(users.history[known], return_inverse=True)
-    offsets = np.cumsum(known.sum(axis=1)) - known.sum(axis=1)
-    return torch.from_numpy(distinct.astype(np.int64)), torch.from_numpy(inverse), torch.from_numpy(offsets)
+    distinct, inverse = _distinct(users.history[known], size)
+    lengths = known.sum(axis=1)
+    return torch.from_numpy(distinct), torch.from_numpy(inverse), torch.from_numpy(np.cumsum(lengths) - lengths)
 
 
 def _id_means(rows: Tensor, bags: Tensor, offsets: Tensor) -> Tensor:
@@ -164,22 +171,23 @@ def _id_means(rows: Tensor, bags: Tensor, offsets: Tensor) -> Tensor:
     return functional.embedding_bag(bags, rows, offsets, mode="sum") / length.sqrt()[:, None]
 
 
-def _user_inputs(space: ActionSpace, users: Users, offsets: Tensor, ids: Tensor) -> Tensor:
+def _user_features(space: ActionSpace, users: Users, offsets: Tensor) -> Tensor:
+    """Return what of the user's input is given rather than learned: text and context."""
     known = users.history != PADDING
     history = torch.from_numpy(users.history[known].astype(np.int64))
     weights = torch.from_numpy(users.weights[known])
     vectors = torch.from_numpy(space.vectors)
     text = functional.embedding_bag(history, vectors, offsets, mode="sum", per_sample_weights=weights)
-    return torch.cat([functional.normalize(text, dim=1), ids, torch.from_numpy(users.context)], dim=1)
+    return torch.cat([functional.normalize(text, dim=1), torch.from_numpy(users.context)], dim=1)
 
 
-def _entry_ids(tables: IdTables, entries: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+def _entry_ids(tables: IdTables, entries: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the distinct contents, their rows as a leaf, and the rows by entry: nothing where ids are dropped."""
-    contents, inverse = np.unique(entries // 2, return_inverse=True)
+    contents, inverse = _distinct(entries // 2, size)
     distinct = torch.from_numpy(contents)
     leaf = tables.content.index_select(0, distinct).requires_grad_()
     kept = torch.from_numpy((entries % 2).astype(np.float32))
-    return distinct, leaf, functional.embedding(torch.from_numpy(inverse), leaf) * kept[:, None]
+    return distinct, leaf, leaf.index_select(0, torch.from_numpy(inverse)) * kept[:, None]
 
 
 def _unit_texts(space: ActionSpace, contents: np.ndarray) -> Tensor:

@@ -19,8 +19,8 @@ class PaceSettings:
     """Turns that the stream may be ahead of its oldest unfinished one; holds about ten users at any time."""
     lag_records: float = 600.0
     """Consumer lag above which the brake is pressed: about one second of events."""
-    snapshot_age_s: float = 2.5
-    """Age of the snapshot in use above which the brake is pressed; one a second is published."""
+    snapshot_age_s: float = 1.75
+    """Age of the snapshot in use above which the brake is pressed: one a second is published, and takes its way."""
 
 
 class Pace:

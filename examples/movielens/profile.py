@@ -18,6 +18,8 @@ class Deviation:
 
 PROFILE = (
     Deviation("MOARD_SERVING_TEMPERATURE", "0.1", "Explores less than by default: what rl.md §9 measured with."),
+    Deviation("MOARD_SERVING_HISTORY_DEADLINE_MS", "250", "Two cores run everything: a late history beats none."),
+    Deviation("MOARD_INGEST_HISTORY_DEADLINE_MS", "500", "For the same reason: the next request wants this click."),
     Deviation("MOARD_LEARNER_WINDOWS", "compressed", "Six months pass in two minutes, so windows are seconds."),
     Deviation("MOARD_LEARNER_TAU_S", "1", "The median gap between a user's requests, in the time of the replay."),
     Deviation("MOARD_LEARNER_REPLAY_RATIO", "14", "Samples per row; the best of the MovieLens table in rl.md §9."),

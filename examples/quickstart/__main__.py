@@ -22,8 +22,8 @@ from examples.quickstart.house import VECTOR_SIZE, House, opened
 from examples.quickstart.world import World
 from examples.scoreboard import Scoreboard
 
-_REQUESTS = 2_000
-_PAUSE_S = 0.003  # between requests: the training thread gets its turn, and a person can watch
+_REQUESTS = 1_600
+_PAUSE_S = 0.001  # between requests: the training thread gets its turn, and a person can watch
 _FRAMES_PER_S = 4
 
 
@@ -57,7 +57,7 @@ async def _run(generated: World, console: Console) -> None:
             await play(generated, house, scoreboard, console)
             took_s = time.monotonic() - began_s
     console.print(f"\n{scoreboard.requests:,} requests in {took_s:.0f} s")
-    console.print(_NEXT)
+    console.print(_NEXT, highlight=False, soft_wrap=True)
 
 
 async def play(generated: World, house: House, scoreboard: Scoreboard, console: Console) -> None:
@@ -73,6 +73,7 @@ async def play(generated: World, house: House, scoreboard: Scoreboard, console: 
             if clicked:
                 await house.post([_click(visitor.user_id, content_id, shown.impression_id) for content_id in clicked])
             await asyncio.sleep(_PAUSE_S)
+            # Without a terminal only the last frame is printed.
             if time.monotonic() >= next_frame_s or scoreboard.answered == scoreboard.requests:
                 next_frame_s = time.monotonic() + 1 / _FRAMES_PER_S
                 live.update(_frame(scoreboard, house.updates, shown.snapshot_version), refresh=console.is_terminal)

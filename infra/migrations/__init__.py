@@ -1,6 +1,7 @@
 """Alembic migrations of moard's own tables. The legacy tables beside them belong to the backend."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -48,6 +49,8 @@ async def _migrate(url: str, run: Callable[[Config], None]) -> None:
         config.attributes["connection"] = connection
         run(config)
 
+    # MySQL warns that it ignores the name Alembic gives the primary key of its own table; that is nobody's concern.
+    logging.getLogger("asyncmy").setLevel(logging.ERROR)
     engine = create_async_engine(url)
     try:
         async with engine.connect() as connection:

@@ -74,11 +74,11 @@ def test_popularity_counts_the_likes_before_the_request() -> None:
     assert protocol.random_clicks(stream).tolist() == [0.75, 0.75]
 
 
-def test_the_same_seed_gives_the_same_requests(movielens: MovieLens) -> None:
-    first, second = (protocol.turns(movielens.ratings, seed=3) for _ in range(2))
+def test_the_same_seed_gives_the_same_requests() -> None:
+    first, second = (protocol.turns(SMALL, seed=3) for _ in range(2))
 
     assert first == second
-    assert first != protocol.turns(movielens.ratings, seed=4)
+    assert first != protocol.turns(SMALL, seed=4)
 
 
 @pytest.mark.parametrize(

@@ -68,17 +68,20 @@ class Checkpoints:
         self._committed = committed
         self._complete_ms = clock_ms()
         self._not_before_ms = clock_ms() + self._interval_ms
+        self._saved: tuple[dict[TopicPartition, int], int] | None = None
         self._accepted: list[str] = []
         self._saving: asyncio.Task[None] | None = None
 
-    def due(self) -> bool:
-        """Tell whether it is time; raises what writing raised, unless it was the disk."""
-        self._metrics.checkpoint_age.set((self._clock_ms() - self._complete_ms) / 1000)
+    def due(self, positions: Mapping[TopicPartition, int], step: int) -> bool:
+        """Tell whether it is time and something happened; raises what writing raised, unless it was the disk."""
         if self._saving is not None:
             if not self._saving.done():
                 return False
             self._collect()
-        return self._clock_ms() >= self._not_before_ms
+        if (dict(positions), step) == self._saved:
+            self._complete_ms = self._clock_ms()  # what is on disk is all there is
+        self._metrics.checkpoint_age.set((self._clock_ms() - self._complete_ms) / 1000)
+        return self._clock_ms() >= self._not_before_ms and (dict(positions), step) != self._saved
 
     def save(self, agent: State, attribution: Attribution, positions: Mapping[TopicPartition, int]) -> None:
         """Begin to write what was learned up to these offsets; all three must be of the same moment."""
@@ -109,6 +112,7 @@ class Checkpoints:
         complete = await asyncio.to_thread(self._write, manifest, arrays, values, accepted)
         self._manifest = complete
         del self._accepted[: len(accepted)]
+        self._saved = complete.positions(), complete.step
         self._complete_ms = self._clock_ms()
         seconds = time.perf_counter() - began
         self._metrics.checkpoint_duration.set(seconds)

@@ -29,7 +29,7 @@ async def learn(
         await events.hold(trainer.absorb([*batch.contents, *changes]))  # bounded: pauses the partitions when full
         if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
             snapshots.publish(await trainer.snapshot(), events.positions())
-        if checkpoints.due():
+        if checkpoints.due(events.positions(), trainer.step):
             checkpoints.save(await trainer.state(), attribution, events.positions())  # a barrier through the queue
         show()
 

@@ -174,6 +174,7 @@ async def test_an_older_version_is_ignored_unless_its_epoch_is_newer(world: Worl
         assert w.serving.watcher.served is served
         w.snapshots.clear()
         await w.publish(901, epoch=6)
+        assert w.metric("moard_serving_snapshot_swaps_total") == 2  # 900 did not come in between
 
 
 async def test_an_outage_of_the_store_is_survived(world: WorldFactory) -> None:

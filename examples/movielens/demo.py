@@ -1,12 +1,13 @@
 """Everything around the run: the stack and the three services up, the run, a summary, everything down again."""
 
 import asyncio
+import contextlib
 import secrets
 import shutil
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -49,20 +50,27 @@ class Options:
 
 
 def run(options: Options) -> int:
-    """Run the whole demo; return 0, 1 when a part failed, or 2 when it could not start. Stderr says why."""
-    # SIGTERM ends it as Ctrl-C does, wherever it is.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    """Run the whole demo; return 0, 1 when a part failed, 2 when it could not start, 130 at Ctrl-C before its end."""
     console, folder = Console(), options.folder.absolute()  # services run in a folder of their own
     try:
-        with RunState(folder).owned():
+        with RunState(folder).owned(), _terminated_like_ctrl_c():
             _run(options, folder, console)
     except KeyboardInterrupt:
-        return 0 if options.stay else 130
+        return 130
     except (MoardError, ServiceDied) as error:
         stderr = Console(stderr=True)
         stderr.print(f"The demo failed. {error}", style="red", soft_wrap=True, highlight=False, markup=False)
         return 2 if isinstance(error, RefusedStart) else 1
     return 0
+
+
+@contextlib.contextmanager
+def _terminated_like_ctrl_c() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _run(options: Options, folder: Path, console: Console) -> None:
@@ -79,12 +87,10 @@ def _run(options: Options, folder: Path, console: Console) -> None:
         show_summary(console, report, report.write(), addresses, folder, user)
         if options.stay:
             console.print("\nEverything stays up until Ctrl-C.")
-            while True:
-                _alive(services)
-                time.sleep(1.0)
+            _stay(services)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _undisturbed_end(console: Console) -> Iterator[ExitStack]:
     """Yield a stack of things to stop; a second Ctrl-C does not interrupt their stopping."""
     running = ExitStack()
@@ -148,6 +154,14 @@ def _play(live: Live, contents: Sequence[Movie]) -> Report:
         return asyncio.run(live.play(contents))
     except ExceptionGroup as failures:
         raise _first_of(failures) from failures
+
+
+def _stay(services: Mapping[ServiceName, ServiceProcess]) -> None:
+    """Return at Ctrl-C; raises when a service dies meanwhile."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            _alive(services)
+            time.sleep(1.0)
 
 
 def _first_of(failures: ExceptionGroup[Exception]) -> Exception:

@@ -126,8 +126,10 @@ class Scorer:
         counts = np.zeros(len(changed), np.int64)
         counts[rows >= 0] = self.snapshot.consumptions[at]
         ids = np.column_stack([self._content_rows[changed, :width], log_counts(counts, self._centre)])
-        text = space.vectors[changed] * space.inverse_norm[changed, None]
-        half: np.ndarray = text @ self._content_text_in + ids @ self._content_ids_in + self._bias_1
+        half = _rows(space.vectors, changed) @ self._content_text_in
+        half *= space.inverse_norm[changed, None]
+        half += ids @ self._content_ids_in
+        half += self._bias_1
         return half
 
     def _user(self, state: State) -> tuple[np.ndarray, np.ndarray]:
@@ -154,6 +156,14 @@ class Scorer:
         hidden = _normalised_relu(first, w["value_norm.weight"], w["value_norm.bias"])[0]
         values: np.ndarray = w["value_out.weight"] @ hidden + w["value_out.bias"]
         return values
+
+
+def _rows(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
+    """Return ``table[indices]``, without a copy for the run of indices that a new snapshot asks for."""
+    if len(indices) and indices[-1] - indices[0] + 1 == len(indices):
+        return table[indices[0] : indices[-1] + 1]
+    selected: np.ndarray = table[indices]
+    return selected
 
 
 def _centred(weight: np.ndarray) -> np.ndarray:

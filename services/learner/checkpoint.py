@@ -60,6 +60,7 @@ class Checkpoints:
     ) -> None:
         self._root = root
         self._manifest = template
+        self._attempt = template.number
         self._retention = retention
         self._interval_ms = int(1000 * interval_s)
         self._metrics = metrics
@@ -86,11 +87,12 @@ class Checkpoints:
     def save(self, agent: State, attribution: Attribution, positions: Mapping[TopicPartition, int]) -> None:
         """Begin to write what was learned up to these offsets; all three must be of the same moment."""
         self._not_before_ms = self._clock_ms() + self._interval_ms
+        self._attempt += 1  # also after a failure: what that one left behind may bear the old number
         self._accepted += attribution.take_accepted()
         arrays, values = merged({"agent": agent, "join": attribution.state()})
         manifest = replace(
             self._manifest,
-            number=self._manifest.number + 1,
+            number=self._attempt,
             created_ms=self._clock_ms(),
             offsets={f"{tp.topic}:{tp.partition}": offset for tp, offset in positions.items()},
             last_version=self._last_version(),

@@ -1,6 +1,7 @@
 """``python -m services.ingest``: read the settings, connect the real parts, take events in until SIGTERM."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,10 @@ from services.ingest.vectors import load_vectors
 _CRASHED = 1
 _REFUSED = 2
 
+# A batch of 100 events makes thousands of objects that live until its answer and hold no cycles. Collecting every 700
+# of them, and the whole application now and then, took a sixth of the processor time for each event.
+_COLLECT_AFTER = (50_000, 20, 100)
+
 
 def main() -> int:
     """Serve; return the exit status: 0 after SIGTERM, 1 when a background task failed, 2 for a refused start."""
@@ -34,9 +39,10 @@ def main() -> int:
         settings = load_settings(Settings)
         refuse_unsafe_bind(settings.ingest_host, settings.allow_insecure, "MOARD_INGEST_HOST")
         configure_logging(settings.log_level)
-        with asyncio.Runner(
-            loop_factory=uvicorn.Config("", loop="uvloop", log_config=None).get_loop_factory()
-        ) as runner:
+        gc.freeze()  # what was imported stays
+        gc.set_threshold(*_COLLECT_AFTER)
+        loop_factory = uvicorn.Config("", loop="uvloop", log_config=None).get_loop_factory()
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
             return runner.run(_serve(settings))
     except RefusedStart as error:
         print(error, file=sys.stderr)  # noqa: T201 - logs may not be configured yet

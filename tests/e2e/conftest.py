@@ -1,6 +1,6 @@
 """A whole moard for one test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -22,17 +22,19 @@ EAGER = {
 @pytest.fixture
 def system(
     fresh_stack: Callable[..., LocalStack], services: Callable[..., ServiceProcess], tmp_path: Path
-) -> RunningSystem:
+) -> Iterator[RunningSystem]:
     """Kafka, Redis, MariaDB and the three services, all this test's own."""
     stack = fresh_stack()
     upgrade(stack.addresses.database_url)
     environment = stack.addresses.environment() | EAGER
     environment["MOARD_LEARNER_CHECKPOINT_PATH"] = str(tmp_path / "checkpoints")
     environment["MOARD_STATE_PATH"] = str(tmp_path / "state")
-    return RunningSystem(
+    system = RunningSystem(
         stack=stack,
         ingest=services("ingest", environment),
         learner=services("learner", environment),
         serving=services("serving", environment),
         checkpoints=tmp_path / "checkpoints",
     )
+    with system.http:
+        yield system

@@ -97,10 +97,6 @@ class RunningSystem:
         """Return once the learner has read everything that was appended."""
         eventually(lambda: self.learner_metric("consumer_lag_records") == 0, "the learner's lag to be 0")
 
-    def eventually_true(self, ask: Callable[[], bool], what: str) -> None:
-        """Return once ``ask`` is true."""
-        eventually(ask, what)
-
     def flush_redis(self) -> None:
         """Take everything out of Redis, as an empty restart does."""
         with self._redis() as redis:

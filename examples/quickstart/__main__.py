@@ -1,4 +1,4 @@
-"""``make quickstart`` or ``python -m examples.quickstart``: watch the loop learn in one process, in ten seconds.
+"""``make quickstart`` or ``python -m examples.quickstart``: watch the loop learn in one process, in about ten seconds.
 
 A generated world of 240 contents about eight topics is visited by 60 users, each with two favourite topics. moard is
 told nothing about topics or tastes; it sees vectors and clicks.
@@ -7,24 +7,18 @@ told nothing about topics or tastes; it sees vectors and clicks.
 import argparse
 import asyncio
 import logging
+import os
 import sys
-import tempfile
-import time
-from pathlib import Path
 
 import structlog
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console
 
-from examples.quickstart import world
-from examples.quickstart.house import VECTOR_SIZE, House, opened
-from examples.quickstart.world import World
-from examples.scoreboard import Scoreboard
-
-_REQUESTS = 1_600
-_PAUSE_S = 0.001  # between requests: the training thread gets its turn, and a person can watch
-_FRAMES_PER_S = 4
+_REQUESTS = 1_200
+_NEXT = """\
+What to try next:
+  make quickstart ARGS='--seed 1'   another world
+  make demo                         the same loop on real Kafka, Redis and MariaDB, with MovieLens-100K
+  examples/quickstart/house.py      how the three services are put together"""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,73 +27,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=_REQUESTS, help="visits to play (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the world (default %(default)s)")
     given = parser.parse_args(arguments)
+    console = Console()
+    console.print("starting the three services in this process …", highlight=False)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    generated = world.generate(
-        contents=240, users=60, requests=given.requests, vector_size=VECTOR_SIZE, seed=given.seed
-    )
+    # One numpy and torch thread, set before they read it: with a busy second core two are slower (rl.md §8).
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    from examples.quickstart.play import run
+
     try:
-        asyncio.run(_run(generated, Console()))
+        asyncio.run(run(given.requests, given.seed, console))
     except KeyboardInterrupt:
         return 130
+    console.print(_NEXT, highlight=False, soft_wrap=True)
     return 0
 
-
-async def _run(generated: World, console: Console) -> None:
-    scoreboard = Scoreboard(
-        {
-            "popularity": world.popularity_clicks(generated.visitors),
-            "random": world.random_clicks(generated.visitors),
-        }
-    )
-    with tempfile.TemporaryDirectory(prefix="moard-quickstart-") as folder:
-        async with opened(Path(folder)) as house:
-            began_s = time.monotonic()
-            await play(generated, house, scoreboard, console)
-            took_s = time.monotonic() - began_s
-    console.print(f"\n{scoreboard.requests:,} requests in {took_s:.0f} s")
-    console.print(_NEXT, highlight=False, soft_wrap=True)
-
-
-async def play(generated: World, house: House, scoreboard: Scoreboard, console: Console) -> None:
-    """Put the contents in, then let the visitors come one after another."""
-    for content in generated.contents:
-        await house.put(content.content_id, content.title, content.vector)
-    with Live(console=console, auto_refresh=False, transient=False) as live:
-        next_frame_s = 0.0
-        for visitor in generated.visitors:
-            shown = await house.rank(visitor.user_id, visitor.candidates, world.SLATE)
-            clicked = [content_id for content_id in shown.content_ids if content_id in visitor.clicked]
-            scoreboard.record(visitor.number, len(clicked))
-            if clicked:
-                await house.post([_click(visitor.user_id, content_id, shown.impression_id) for content_id in clicked])
-            await asyncio.sleep(_PAUSE_S)
-            # Without a terminal only the last frame is printed.
-            if time.monotonic() >= next_frame_s or scoreboard.answered == scoreboard.requests:
-                next_frame_s = time.monotonic() + 1 / _FRAMES_PER_S
-                live.update(_frame(scoreboard, house.updates, shown.snapshot_version), refresh=console.is_terminal)
-
-
-def _click(user_id: str, content_id: int, impression_id: str) -> dict[str, str | int]:
-    return {
-        "type": "interaction",
-        "kind": "click",
-        "user_id": user_id,
-        "content_id": content_id,
-        "impression_id": impression_id,
-    }
-
-
-def _frame(scoreboard: Scoreboard, updates: int, version: int) -> Group:
-    model = f"{updates} updates   ranked by snapshot {version}" if version else "no snapshot yet: ranked by popularity"
-    head = Text(f"{scoreboard.answered:,} of {scoreboard.requests:,} requests   {model}")
-    return Group(head, Text(), scoreboard.table())
-
-
-_NEXT = """\
-What to try next:
-  make quickstart ARGS='--seed 1'   another world
-  make demo                         the same loop on real Kafka, Redis and MariaDB, with MovieLens-100K
-  examples/quickstart/house.py      how the three services are put together"""
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -145,7 +145,7 @@ def _learner_settings(folder: Path) -> LearnerSettings:
         learner_checkpoint_path=str(folder / "checkpoints"),
         learner_windows="compressed",  # a visit every few milliseconds: what takes days takes seconds here
         learner_tau_s=1.0,
-        learner_learning_starts=50,  # there are 2,000 rows in all
+        learner_learning_starts=50,  # there are 1,200 rows in all
         learner_snapshot_interval_s=0.25,
     )
 

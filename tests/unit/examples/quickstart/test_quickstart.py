@@ -9,6 +9,7 @@ from rich.console import Console
 from examples.quickstart import __main__ as quickstart
 from examples.quickstart import world
 from examples.quickstart.house import VECTOR_SIZE, opened
+from examples.quickstart.play import play
 from examples.scoreboard import Scoreboard
 
 
@@ -18,7 +19,7 @@ async def test_rankings_get_better_than_chance_and_come_from_snapshots(tmp_path:
     scoreboard = Scoreboard({"random": random})
 
     async with opened(tmp_path) as house:
-        await quickstart.play(generated, house, scoreboard, Console(file=io.StringIO()))
+        await play(generated, house, scoreboard, Console(file=io.StringIO()))
         shown = await house.rank("user-0", [content.content_id for content in generated.contents], world.SLATE)
         assert house.updates > 0
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -9,10 +10,12 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from libs.errors import RefusedStart
+from libs.errors import MoardError, RefusedStart
 
 REFUSED = 2
 """Exit code when moard must not start like this; the message names the setting and the remedy."""
+FAILED = 1
+"""Exit code when a server that was needed did not answer."""
 
 app = typer.Typer(help="moard: self-hosted ranking that learns from a live event stream.", no_args_is_help=True)
 console = Console()
@@ -22,14 +25,18 @@ STACK_FOLDER = Path(".moard/stack")
 
 @app.command()
 def up(folder: Folder = STACK_FOLDER) -> None:
-    """Start Kafka, Redis and MariaDB on this machine, and leave them running."""
+    """Start Kafka, Redis and MariaDB on this machine, and leave them running.
+
+    Prints the addresses as settings, and nothing else, to standard output: `moard up > .env` points the services there.
+    """
     from infra.local import LocalStack
 
-    addresses = LocalStack(folder, detached=True).up(console.print)
-    console.print("\nPoint the services here (or write these lines into .env):")
+    say = partial(typer.echo, err=True)
+    addresses = LocalStack(folder, detached=True).up(say)
+    say("\nPoint the services here: export these, or write them into .env (`moard up > .env` does).")
     for name, value in addresses.environment().items():
-        console.print(f"  {name}={value}", soft_wrap=True)
-    console.print("\nNext: moard migrate, moard topics, then python -m services.{ingest,learner,serving}")
+        typer.echo(f"{name}={value}")
+    say("\nNext: moard migrate, moard topics, then python -m services.ingest, services.learner and services.serving")
 
 
 @app.command()
@@ -99,12 +106,12 @@ def quickstart(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command; a refusal is a message and an exit code, not a traceback."""
+    """Run the command; what moard foresees is a message and an exit code, not a traceback."""
     try:
         app()
-    except RefusedStart as refusal:
-        Console(stderr=True).print(str(refusal), markup=False, soft_wrap=True)
-        sys.exit(REFUSED)
+    except MoardError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(REFUSED if isinstance(error, RefusedStart) else FAILED)
 
 
 if __name__ == "__main__":

@@ -17,14 +17,14 @@ setup: $(SETUP) ## Install everything: virtual environment, system packages, Kaf
 
 $(SETUP): requirements.lock pyproject.toml infra/kafka/pom.xml
 	@$(PYTHON) -c 'import sys; sys.exit("moard needs Python 3.11 or newer, this is %d.%d; name another with: make PYTHON=python3.11" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
-	@echo "[1/4] virtual environment"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || (echo "python3-venv is missing. Install it with: apt-get install -y python3-venv" >&2; exit 2)
+	@echo "[1/4] system packages and Kafka"
+	@$(PYTHON) -m infra.provision
+	@echo "[2/4] virtual environment"
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@echo "[2/4] Python packages (torch is large: about a minute)"
+	@echo "[3/4] Python packages (torch is large: about a minute)"
 	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
-	@echo "[3/4] system packages and Kafka"
-	@$(BIN)/python -m infra.provision
 	@echo "[4/4] done"
 	@touch $(SETUP)
 

@@ -1,35 +1,41 @@
 """Installs what the local stack needs from the distribution, when it may; otherwise says the one line to type.
 
-Runs on the standard library alone: ``make setup`` calls it before anything is installed.
+Runs on the standard library alone: ``make setup`` calls it before anything is installed, with the Python that the
+virtual environment will be made of.
 """
 
+import importlib.util
 import os
 import shutil
 import subprocess
 import sys
 
 from infra.kafka_server import resolve_jars
-from infra.tools import STACK_TOOLS, java_identity, locate, remedy
+from infra.tools import APT_OPTIONS, JAVA, STACK_TOOLS, find, java_identity, locate, remedy
 from libs.errors import RefusedStart
 
 
 def main() -> int:
     """Install missing programs and fetch Kafka's jars; return the exit code."""
-    missing = [tool for tool in STACK_TOOLS if locate(tool) is None]
-    packages = tuple(dict.fromkeys(package for tool in missing for package in tool.packages))
-    if packages and not _install(packages):
-        names = ", ".join(tool.executable for tool in missing)
-        print(f"Missing: {names}. {remedy(packages)}", file=sys.stderr)  # noqa: T201
+    missing = missing_packages()
+    if missing and not _install(missing):
+        print(f"{' '.join(missing)} is missing. {remedy(missing)}", file=sys.stderr)  # noqa: T201
         return 2
     try:
-        java = locate(STACK_TOOLS[0])
-        if java is not None:
-            java_identity(java)
+        java_identity(find(JAVA))
         print(f"Kafka's jars are in {resolve_jars()}")  # noqa: T201
     except RefusedStart as refusal:
         print(refusal, file=sys.stderr)  # noqa: T201
         return 2
     return 0
+
+
+def missing_packages() -> tuple[str, ...]:
+    """Return the packages that bring what this machine lacks, each once."""
+    packages = [package for tool in STACK_TOOLS if locate(tool) is None for package in tool.packages]
+    if importlib.util.find_spec("ensurepip") is None:  # Debian ships venv without it, and then it cannot install pip
+        packages.append(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")
+    return tuple(dict.fromkeys(packages))
 
 
 def _install(packages: tuple[str, ...]) -> bool:
@@ -45,7 +51,7 @@ def _install(packages: tuple[str, ...]) -> bool:
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
     for command in (
         ["apt-get", "-q", "update"],
-        ["apt-get", "-q", "-y", "--no-install-recommends", "install", *packages],
+        ["apt-get", "-q", "-y", *APT_OPTIONS, "install", *packages],
     ):
         done = subprocess.run(  # noqa: S603
             [*prefix, *command], env=environment, capture_output=True, text=True, check=False

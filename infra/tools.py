@@ -16,6 +16,10 @@ SYSTEM_FOLDERS = ("/usr/sbin", "/usr/local/sbin", "/opt/homebrew/bin", "/usr/loc
 """Where servers live that a normal user's PATH leaves out."""
 
 
+APT_OPTIONS = ("--no-install-recommends", "--no-remove")
+"""MariaDB's package conflicts with MySQL's: rather fail than take a server away from the machine."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tool:
     """A program and the Debian packages that bring it."""
@@ -59,7 +63,7 @@ def locate(tool: Tool) -> Path | None:
 def remedy(packages: tuple[str, ...]) -> str:
     """Return the line to type that installs these packages."""
     sudo = "" if os.geteuid() == 0 else "sudo "
-    return f"Install it with: {sudo}apt-get install -y --no-install-recommends {' '.join(packages)}"
+    return f"Install it with: {sudo}apt-get install -y {' '.join((*APT_OPTIONS, *packages))}"
 
 
 def java_identity(java: Path) -> str:

@@ -30,7 +30,7 @@ def test_a_missing_program_is_named_with_the_line_to_type(tool: tools.Tool) -> N
     with pytest.raises(RefusedStart) as refusal:
         tools.find(tool)
     assert f"{tool.executable} is missing" in str(refusal.value)
-    assert f"apt-get install -y --no-install-recommends {' '.join(tool.packages)}" in str(refusal.value)
+    assert f"apt-get install -y --no-install-recommends --no-remove {' '.join(tool.packages)}" in str(refusal.value)
 
 
 def test_sudo_is_part_of_the_line_for_those_who_need_it(monkeypatch: pytest.MonkeyPatch) -> None:

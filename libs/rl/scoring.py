@@ -126,7 +126,7 @@ class Scorer:
         counts = np.zeros(len(changed), np.int64)
         counts[rows >= 0] = self.snapshot.consumptions[at]
         ids = np.column_stack([self._content_rows[changed, :width], log_counts(counts, self._centre)])
-        half = _rows(space.vectors, changed) @ self._content_text_in
+        half: np.ndarray = _rows(space.vectors, changed) @ self._content_text_in
         half *= space.inverse_norm[changed, None]
         half += ids @ self._content_ids_in
         half += self._bias_1

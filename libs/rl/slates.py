@@ -106,8 +106,9 @@ def plackett_luce(
     if exploration.greedy:
         best = np.argsort(-scores, kind="stable")[:size]
         return Slate(best, scores, np.zeros(size), "greedy")
-    positions, arm = _draw(_standardised(scores), exploration, size, rng)
-    return Slate(positions, scores, log_probabilities(scores, positions, exploration), arm)
+    standardised = _standardised(scores)
+    positions, arm = _draw(standardised, exploration, size, rng)
+    return Slate(positions, scores, _mixture_log_probabilities(standardised, positions, exploration), arm)
 
 
 def _draw(
@@ -130,8 +131,14 @@ def log_probabilities(
     """
     if exploration.greedy:
         return np.zeros(len(positions))
-    uniform = -np.cumsum(np.log(len(scores) - np.arange(len(positions))))
-    policy = _prefix_log_probabilities(_standardised(scores) / exploration.temperature, positions)
+    return _mixture_log_probabilities(_standardised(scores), positions, exploration)
+
+
+def _mixture_log_probabilities(
+    standardised: Float64[np.ndarray, "K"], positions: Int[np.ndarray, "N"], exploration: Exploration
+) -> Float64[np.ndarray, "N"]:
+    uniform = -np.cumsum(np.log(len(standardised) - np.arange(len(positions))))
+    policy = _prefix_log_probabilities(standardised / exploration.temperature, positions)
     with np.errstate(divide="ignore"):  # ε at 0 or 1 leaves one arm: log 0 is the right weight of the other
         mixture: np.ndarray = np.logaddexp(
             np.log1p(-exploration.epsilon) + policy, np.log(exploration.epsilon) + uniform
@@ -143,7 +150,9 @@ def log_probabilities(
 def _prefix_log_probabilities(
     logits: Float64[np.ndarray, "K"], positions: Int[np.ndarray, "N"]
 ) -> Float64[np.ndarray, "N"]:
-    rest = np.delete(logits, positions)
+    left = np.ones(len(logits), np.bool_)
+    left[positions] = False
+    rest = logits[left]
     left_over = np.logaddexp.reduce(rest) if len(rest) else -np.inf
     backwards = np.concatenate([[left_over], logits[positions][::-1]])
     mass = np.logaddexp.accumulate(backwards)[1:][::-1]

@@ -14,12 +14,15 @@ def main(arguments: list[str] | None = None) -> int:
     pace = PaceSettings()
     parser = argparse.ArgumentParser(prog="moard demo", description=__doc__)
     parser.add_argument("--exit", action="store_true", help="end after the summary instead of staying up until Ctrl-C")
-    parser.add_argument("--requests", type=int, metavar="N", help="play only the first N of the 18,783 requests")
+    parser.add_argument("--requests", type=_positive, metavar="N", help="play only the first N of the 18,783 requests")
     parser.add_argument(
-        "--rate", type=float, default=pace.requests_per_s, help="requests a second at most (default %(default)s)"
+        "--rate", type=_rate, default=pace.requests_per_s, help="requests a second at most (default %(default)s)"
     )
     parser.add_argument(
-        "--in-flight", type=int, default=pace.in_flight, help="users served at the same moment (default %(default)s)"
+        "--in-flight",
+        type=_positive,
+        default=pace.in_flight,
+        help="users served at the same moment (default %(default)s)",
     )
     parser.add_argument(
         "--negatives",
@@ -42,6 +45,18 @@ def main(arguments: list[str] | None = None) -> int:
             pace=dataclasses.replace(pace, requests_per_s=given.rate, in_flight=given.in_flight),
         )
     )
+
+
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _rate(text: str) -> float:
+    if not (rate := float(text)) > 0:
+        raise argparse.ArgumentTypeError("must be above 0")
+    return rate
 
 
 if __name__ == "__main__":

@@ -27,6 +27,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--requests", type=int, default=_REQUESTS, help="visits to play (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the world (default %(default)s)")
     given = parser.parse_args(arguments)
+    if given.requests < 1:
+        parser.error("--requests must be at least 1")
     console = Console()
     console.print("starting the three services in this process …", highlight=False)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))

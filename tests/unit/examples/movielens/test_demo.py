@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from examples.movielens import dataset, demo
+from examples.movielens.__main__ import main
 from examples.movielens.dataset import DataUnavailable, Movie, MovieLens, Ratings
 from examples.movielens.demo import Options
 from examples.movielens.pace import PaceSettings
@@ -139,3 +140,12 @@ def test_each_run_starts_from_nothing(options: Options) -> None:
     demo.run(options)
 
     assert not any(path.exists() for path in left)
+
+
+@pytest.mark.parametrize("argument", ["--requests=0", "--rate=0", "--in-flight=-1", "--rate=nan", "--requests=many"])
+def test_an_impossible_argument_is_named(argument: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main([argument])
+
+    assert end.value.code == 2
+    assert argument.split("=")[0] in capsys.readouterr().err

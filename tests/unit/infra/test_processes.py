@@ -15,6 +15,7 @@ from infra.child import Child
 from infra.processes import end, identify, is_running, send, wait_gone
 
 DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
+TIDY = DEAF.replace("signal.SIG_IGN", "lambda *_: exit(7)")
 
 
 @pytest.fixture
@@ -60,10 +61,13 @@ def test_ending_is_polite_first_and_firm_after_the_grace(tmp_path: Path) -> None
     assert deaf.exit_code() == -signal.SIGKILL
 
 
-def test_a_paused_process_can_be_stopped(sleeper: Child) -> None:
-    sleeper.signal(signal.SIGSTOP)
-    assert sleeper.stop(grace_s=10)
-    assert sleeper.exit_code() == -signal.SIGTERM
+def test_a_paused_process_that_handles_its_end_can_be_stopped(tmp_path: Path) -> None:
+    tidy = Child("tidy", tmp_path / "tidy.log")
+    tidy.start([sys.executable, "-c", TIDY], os.environ, tmp_path)
+    assert tidy.wait_until(lambda: "deaf" in tidy.log.read_text(), 20) == ""
+    tidy.signal(signal.SIGSTOP)
+    assert tidy.stop(grace_s=20)
+    assert tidy.exit_code() == 7
 
 
 def test_a_kill_takes_the_whole_group(tmp_path: Path) -> None:

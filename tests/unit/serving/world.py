@@ -29,7 +29,7 @@ from tests.snapshots import random_snapshot
 VECTOR = 8
 
 
-async def until(condition: Callable[[], Any], deadline_s: float = 5.0) -> None:
+async def until(condition: Callable[[], Any], deadline_s: float = 20.0) -> None:
     """Wait for a condition; fail when it does not come true."""
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110 - any condition, also one that no event announces

@@ -21,6 +21,7 @@ from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
 from services.ingest.projector import Projector
+from services.ingest.puts import Puts
 from services.ingest.settings import Settings
 from services.ingest.vectors import TextVectors
 
@@ -56,12 +57,13 @@ class Ingest:
         self._tables_exist = asyncio.Event()
         self.metrics = IngestMetrics(registry)
         deadline_s = settings.ingest_append_deadline_ms / 1_000
-        own_writes = OwnWrites()
+        own_writes, puts = OwnWrites(), Puts()
         self.events = EventIntake(ports.producer, self._prompt_history(), own_writes, self.metrics, settings)
         self.contents = ContentIntake(
             ports.contents,
             ports.producer,
             ports.vectors,
+            puts,
             vector_size=settings.vector_size,
             append_timeout_s=deadline_s,
         )
@@ -80,6 +82,7 @@ class Ingest:
             ports.catalogue_reader,
             ports.producer,
             ports.vectors,
+            puts,
             partitions=settings.contents_partitions,
             page=settings.catalogue_page,
             interval_s=settings.catalogue_interval_s,

@@ -19,6 +19,7 @@ from libs.events.schema import Content
 from libs.events.topics import CONTENTS
 from services.ingest.contents import content_of, record_of
 from services.ingest.patience import patiently
+from services.ingest.puts import Puts
 from services.ingest.vectors import TextVectors
 
 log = structlog.get_logger(__name__)
@@ -40,7 +41,7 @@ class _Published(NamedTuple):
 class CatalogueFollower:
     """Publishes rows that the topic does not have or has differently; never removes, never publishes twice.
 
-    What is on the topic is learnt from the topic, at start and before each pass, so that a restart, or another
+    What is on the topic is learnt from the topic, at start and after each page, so that a restart, or another
     ingest process, publishes nothing anew.
 
     Parameters
@@ -57,6 +58,7 @@ class CatalogueFollower:
         reader: PartitionReader,
         producer: Producer,
         vectors: TextVectors | None,
+        puts: Puts,
         *,
         partitions: int,
         page: int,
@@ -68,6 +70,7 @@ class CatalogueFollower:
         self._reader = reader
         self._producer = producer
         self._vectors = vectors
+        self._puts = puts
         self._partitions = [TopicPartition(CONTENTS, number) for number in range(partitions)]
         self._page = page
         self._interval_s = interval_s
@@ -99,13 +102,14 @@ class CatalogueFollower:
         StoreUnavailable
             Table or broker are away. What was published before that is known again after the next reading.
         """
-        await self._read_topic()
         full = self._clock_s() >= self._full_at
         cursor = None if full else self._last_page
         published = 0
         while True:
             self._last_page = cursor
+            self._puts.begin_reading()
             rows, cursor = await self._contents.changed_since(cursor, self._page)
+            await self._read_topic()  # after the table: what was announced by then is known
             published += await self._publish([row for row in rows if self._is_news(row)])
             if cursor is None:
                 break
@@ -144,9 +148,11 @@ class CatalogueFollower:
         return self._vectors is not None and known.vector_version != self._vectors.version
 
     async def _publish(self, rows: Sequence[StoredContent]) -> int:
-        if not rows:
+        found = [content_of(await self._with_vector(row)) for row in rows]
+        contents = [content for content in found if content.content_id not in self._puts]
+        if not contents:
             return 0
-        contents = [content_of(await self._with_vector(row)) for row in rows]
+        # Nothing may wait between the line above and this one: what is put from now on is appended behind it.
         acknowledged = await self._producer.append([record_of(content) for content in contents], _APPEND_S)
         if not all(acknowledged):
             raise StoreUnavailable(f"the broker acknowledged {sum(acknowledged)} of {len(contents)} contents")

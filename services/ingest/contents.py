@@ -12,6 +12,7 @@ from libs.events.codec import encode
 from libs.events.problems import describe
 from libs.events.schema import Content, Number, TimestampMs
 from libs.events.topics import CONTENTS, content_key
+from services.ingest.puts import Puts
 from services.ingest.vectors import TextVectors
 
 Origin: TypeAlias = Literal["given", "computed", "none"]
@@ -63,6 +64,7 @@ class ContentIntake:
         contents: ContentStore,
         producer: Producer,
         vectors: TextVectors | None,
+        puts: Puts,
         *,
         vector_size: int,
         append_timeout_s: float,
@@ -70,6 +72,7 @@ class ContentIntake:
         self._contents = contents
         self._producer = producer
         self._vectors = vectors
+        self._puts = puts
         self._vector_size = vector_size
         self._append_timeout_s = append_timeout_s
 
@@ -87,9 +90,10 @@ class ContentIntake:
         origin: Origin = "none" if stored.embedding is None else "given"
         if stored.embedding is None and self._vectors is not None:
             stored, origin = await self._vectors.complete(stored), "computed"
-        await self._contents.put(stored)
-        if not all(await self._producer.append([record_of(content_of(stored))], self._append_timeout_s)):
-            raise StoreUnavailable("the content is stored, but the broker did not take its announcement")
+        with self._puts.running(stored.content_id):
+            await self._contents.put(stored)
+            if not all(await self._producer.append([record_of(content_of(stored))], self._append_timeout_s)):
+                raise StoreUnavailable("the content is stored, but the broker did not take its announcement")
         return Put(stored.content_id, origin, stored.vector_version)
 
 

@@ -19,6 +19,7 @@ from services.ingest.app import EventIntake, create_app
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
+from services.ingest.puts import Puts
 from services.ingest.settings import Settings
 from services.ingest.vectors import TextVectors
 
@@ -62,7 +63,12 @@ class Stand:
         )
         self.now_s = 0.0
         intake = ContentIntake(
-            self.contents, self.producer, self.vectors, vector_size=self.settings.vector_size, append_timeout_s=1.0
+            self.contents,
+            self.producer,
+            self.vectors,
+            Puts(),
+            vector_size=self.settings.vector_size,
+            append_timeout_s=1.0,
         )
         events = EventIntake(self.producer, self.prompt, OwnWrites(), self.metrics, self.settings)
         self.missing: list[str] = []

@@ -15,6 +15,7 @@ from libs.events.codec import decode_content
 from libs.events.topics import CONTENTS
 from services.ingest.catalogue import GROUP, CatalogueFollower
 from services.ingest.contents import ContentIntake
+from services.ingest.puts import Puts
 from services.ingest.vectors import TextVectors
 from tests.unit.ingest.stand import settings_of, until
 
@@ -39,6 +40,7 @@ class World:
         for spec in topic_specs(settings_of()):
             self.log.create(spec)
         self.table = MemoryContentStore(row(number) for number in range(1, 8))
+        self.puts = Puts()
         self.now_s = 0.0
 
     async def follower(self, model: Model | None = None) -> CatalogueFollower:
@@ -47,6 +49,7 @@ class World:
             MemoryPartitionReader(self.log, GROUP),
             MemoryProducer(self.log),
             TextVectors(model) if model else None,
+            self.puts,
             partitions=1,
             page=3,
             interval_s=0.01,
@@ -55,6 +58,10 @@ class World:
         )
         await follower.start()
         return follower
+
+    def intake(self) -> ContentIntake:
+        producer = MemoryProducer(self.log)
+        return ContentIntake(self.table, producer, None, self.puts, vector_size=3, append_timeout_s=1)
 
     def topic(self) -> list[Any]:
         return [decode_content(record.value) for record in self.log.records(CONTENTS) if record.value]
@@ -134,7 +141,7 @@ async def test_what_put_announced_is_not_published_again(world: World) -> None:
     follower = await world.follower()
     await follower.turn()
     body = b'{"title": "T", "embedding": [0.1, 1, 2], "published_at": 5}'
-    await ContentIntake(world.table, MemoryProducer(world.log), None, vector_size=3, append_timeout_s=1).put("3", body)
+    await world.intake().put("3", body)
     stored = (await world.table.get([3]))[0]
     assert stored.embedding is not None
     in_float32 = tuple(float(np.float32(value)) for value in stored.embedding)
@@ -147,13 +154,35 @@ async def test_a_put_that_the_broker_did_not_take_is_announced(world: World) -> 
     follower = await world.follower()
     await follower.turn()
     world.log.available = False
-    intake = ContentIntake(world.table, MemoryProducer(world.log), None, vector_size=3, append_timeout_s=1)
+    intake = world.intake()
     with pytest.raises(StoreUnavailable):
         await intake.put("3", b'{"title": "Lost"}')
     world.log.available = True
     world.now_s = 1_000
     assert await follower.turn() == 1
     assert world.topic()[-1].title == "Lost"
+
+
+async def test_a_row_read_before_a_put_is_not_published_after_it(world: World) -> None:
+    follower = await world.follower()
+    intake = world.intake()
+    read = world.table.changed_since
+
+    async def overtaken(cursor: str | None, limit: int) -> Any:
+        page = await read(cursor, limit)
+        if cursor is None:
+            await intake.put("2", b'{"title": "Newer"}')
+        return page
+
+    world.table.changed_since = overtaken  # type: ignore[method-assign]
+    assert await follower.turn() == 6
+    assert [content.title for content in world.topic() if content.content_id == 2] == ["Newer"]
+
+
+async def test_a_put_that_is_under_way_is_left_alone(world: World) -> None:
+    with world.puts.running(2):
+        assert await (await world.follower()).turn() == 6
+    assert await (await world.follower()).turn() == 1
 
 
 async def test_what_the_contract_does_not_allow_is_cut_or_left_out(world: World) -> None:

@@ -112,6 +112,8 @@ class Learner:
             offsets = await self._find_offsets(origin.manifest)
             self._parts = await self._restore(origin)
             await self._parts.events.start(offsets)
+            await self._parts.watch.ask()  # so that lag is shown as it is from the first scrape on
+            self._parts.watch.show()
         except BaseException:
             await self._close()
             raise
@@ -249,6 +251,8 @@ class Learner:
 
     async def _close(self) -> None:
         if self._parts is not None:
+            await self._parts.snapshots.abandon()
+            await self._parts.checkpoints.abandon()
             await self._parts.trainer.stop()
         await self._ports.reader.stop()
         await self._ports.dead_letters.stop()

@@ -107,6 +107,12 @@ class Checkpoints:
         await asyncio.wait([self._saving])
         return self._collect()
 
+    async def abandon(self) -> None:
+        """Let go of what is being written: the process ends for another reason, and that one is to be reported."""
+        if self._saving is not None:
+            self._saving.cancel()
+            await asyncio.gather(self._saving, return_exceptions=True)
+
     async def _save(
         self, manifest: Manifest, arrays: dict[str, np.ndarray], values: dict[str, Any], accepted: list[str]
     ) -> None:

@@ -89,6 +89,12 @@ class SnapshotPublisher:
             await asyncio.wait([self._publishing])
             self._collect()
 
+    async def abandon(self) -> None:
+        """Let go of what is being published: the process ends for another reason, and that one is to be reported."""
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.gather(self._publishing, return_exceptions=True)
+
     async def watch_pointer(self) -> None:
         """Look every second whether the store lost the pointer or another learner took it over, until cancelled."""
         while True:

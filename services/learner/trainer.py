@@ -111,7 +111,7 @@ class Trainer:
     @property
     def alive(self) -> bool:
         """Whether the thread runs."""
-        return self._thread.is_alive()
+        return self._thread.is_alive() and self._failure is None
 
     def check(self) -> None:
         """Raise what the thread raised, if it did."""
@@ -128,6 +128,7 @@ class Trainer:
 
     def _put(self, work: Sequence[Change] | Errand[Any], size: int) -> None:
         with self._wake:
+            self.check()  # once more under the lock: nobody empties the queue of a thread that has failed
             self._queue.append(work)
             self._waiting += size
             self._wake.notify()

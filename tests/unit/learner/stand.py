@@ -105,7 +105,7 @@ class Stand:
         self.log = MemoryLog()
         self.store = MemorySnapshotStore()
         self.folder = folder
-        self.settings = {
+        self.settings: dict[str, Any] = {
             "learner_checkpoint_path": str(folder),
             "learner_learning_starts": 1,
             "learner_capacity": 1_000,
@@ -134,6 +134,10 @@ class Stand:
                 self.log.append(Outgoing(CONTENTS, content_key(document.content_id), encode(document)))
             else:
                 self.log.append(Outgoing(EVENTS, user_key(document.user_id), encode(document)))
+
+    async def read(self, records: int) -> None:
+        """Return once the learner has taken in so many records of all topics together."""
+        await eventually(lambda: self.total("position") >= records, f"{records} records to be read")
 
     def metric(self, name: str, **labels: str) -> float:
         return self.registry.get_sample_value(f"moard_learner_{name}", labels) or 0.0

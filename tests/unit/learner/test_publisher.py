@@ -29,12 +29,13 @@ class Stand:
     def __init__(self, **lineage: Any) -> None:
         self.now_ms = NOW_MS
         self.store = MemorySnapshotStore()
+        named: dict[str, Any] = {"epoch": 3, "cluster_id": "cluster"} | lineage
         self.trainer = FakeTrainer()
         self.registry = CollectorRegistry()
         self.publisher = SnapshotPublisher(
             self.store,
             cast(Trainer, self.trainer),
-            Lineage(**{"epoch": 3, "cluster_id": "cluster"} | lineage),
+            Lineage(**named),
             1.0,
             LearnerMetrics(self.registry, []),
             lambda: self.now_ms,

@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from libs.events.dead_letters import MEANINGS
+from libs.events.dead_letters import MEANINGS, TRUNCATED_FROM
 from libs.events.json_schema import DOCUMENTS, document_schema
 from libs.events.topics import CONTENTS, DEAD_LETTERS, EVENTS
 
@@ -99,10 +99,10 @@ def _dead_letter() -> dict[str, Any]:
         "name": "deadLetter",
         "title": "Dead letter",
         "contentType": "application/octet-stream",
-        "payload": {"description": "The bytes of the record as they were; often not JSON."},
+        "payload": {"description": "The bytes of the record as they were, often not JSON; cut at 1,000,000."},
         "headers": {
             "type": "object",
-            "required": list(MEANINGS),
+            "required": [name for name in MEANINGS if name != TRUNCATED_FROM],
             "properties": {name: {"type": "string", "description": text} for name, text in MEANINGS.items()},
         },
         "bindings": {

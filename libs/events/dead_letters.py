@@ -1,6 +1,7 @@
 """What becomes of a record that cannot be used: its bytes as they were, and why, in headers."""
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, NamedTuple, TypeAlias
 
 from libs.errors import BadEvent
 from libs.events.schema import SCHEMA
@@ -15,8 +16,9 @@ REASON: Final = "moard-reason"
 FIELD: Final = "moard-field"
 DETAIL: Final = "moard-detail"
 SCHEMA_VERSION: Final = "moard-schema"
+TRUNCATED_FROM: Final = "moard-truncated-from-bytes"
 
-MEANINGS: Final[dict[str, str]] = {
+MEANINGS: Final[Mapping[str, str]] = {
     ORIGIN_TOPIC: "Topic the record was read from.",
     ORIGIN_PARTITION: "Its partition there, in decimal.",
     ORIGIN_OFFSET: "Its offset there, in decimal.",
@@ -26,18 +28,36 @@ MEANINGS: Final[dict[str, str]] = {
     FIELD: "Dotted path of the field at fault; empty when the whole document is meant.",
     DETAIL: "What is wrong and what to change, for people.",
     SCHEMA_VERSION: "Schema version the reader knew, in decimal.",
+    TRUNCATED_FROM: "Only when the value was cut: how many bytes it had, in decimal.",
 }
 
-_MAX_DETAIL_CHARS = 1_000  # a record of 900 kB and its headers have to fit into one of 1 MB
+Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+_MAX_DETAIL_CHARS: Final = 1_000
+MAX_VALUE_BYTES: Final = 1_000_000
+"""Longest value of a dead letter: with the rest it stays below 1 MiB, the most a broker takes by default. One that the
+broker refused would stop its partition for ever."""
+
+_MAX_KEY_BYTES: Final = 4_096  # a user id of 128 characters has at most 512
+_MAX_OWN_HEADERS_BYTES: Final = 16_384
+
+
+class DeadLetter(NamedTuple):
+    """Key, value and headers to append to the dead letters."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
 
 
 def dead_letter(
-    value: bytes | None, origin: Origin, append_ms: int, error: BadEvent
-) -> tuple[bytes | None, tuple[tuple[str, bytes], ...]]:
-    """Return value and headers of the dead letter; its key stays the record's own.
+    key: bytes | None, value: bytes | None, own: Headers, origin: Origin, append_ms: int, error: BadEvent
+) -> DeadLetter:
+    """Return what to append for a record that cannot be used.
 
-    The value is the record's, unchanged, so that it can be repaired and sent again. Headers the record already had
-    come before these when the caller keeps them: of two with one name the last one counts.
+    Key, value and its ``own`` headers stay as they were, so that it can be repaired and sent again; only what would
+    not fit is cut (the value, which says so) or left out (key, own headers). Own headers come first: of two with one
+    name the last one counts.
     """
     headers = {
         ORIGIN_TOPIC: origin.topic,
@@ -50,4 +70,13 @@ def dead_letter(
         DETAIL: error.detail[:_MAX_DETAIL_CHARS],
         SCHEMA_VERSION: str(SCHEMA),
     }
-    return value, tuple((name, text.encode()) for name, text in headers.items())
+    if value is not None and len(value) > MAX_VALUE_BYTES:
+        headers[TRUNCATED_FROM] = str(len(value))
+        value = value[:MAX_VALUE_BYTES]
+    if sum(len(name) * 4 + len(text) for name, text in own) > _MAX_OWN_HEADERS_BYTES:
+        own = ()
+    return DeadLetter(
+        key if len(key or b"") <= _MAX_KEY_BYTES else None,
+        value,
+        (*own, *((name, text.encode()) for name, text in headers.items())),
+    )

@@ -19,10 +19,6 @@ from services.learner.attribution import Arrival
 log = structlog.get_logger(__name__)
 ResultT = TypeVar("ResultT")
 
-TRUNCATED_FROM: Final = "moard-truncated-from-bytes"
-
-# With its headers a record at the broker's limit of 1 MB would be above it, and would block its partition for ever.
-_MAX_DEAD_BYTES: Final = 1_000_000
 _DEAD_LETTER_S: Final = 10.0
 _RETRY_S: Final = 1.0
 _PATIENCE_S: Final = 0.02  # pausing for less would cost more than it spares
@@ -199,8 +195,5 @@ def _content_id(key: bytes | None) -> int:
 
 def _outgoing(record: Record, error: BadEvent) -> Outgoing:
     origin = Origin(record.topic, record.partition, record.offset)
-    value, headers = dead_letter(record.value, origin, record.append_ms, error)
-    if value is not None and len(value) > _MAX_DEAD_BYTES:
-        headers += ((TRUNCATED_FROM, str(len(value)).encode()),)
-        value = value[:_MAX_DEAD_BYTES]
-    return Outgoing(DEAD_LETTERS, record.key, value, (*record.headers, *headers))
+    letter = dead_letter(record.key, record.value, record.headers, origin, record.append_ms, error)
+    return Outgoing(DEAD_LETTERS, letter.key, letter.value, letter.headers)

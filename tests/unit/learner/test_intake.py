@@ -12,7 +12,7 @@ from libs.adapters.ports import Outgoing, TopicPartition
 from libs.adapters.settings import StackSettings
 from libs.adapters.telemetry import LearnerMetrics
 from libs.events.codec import encode
-from libs.events.dead_letters import ORIGIN_OFFSET, REASON
+from libs.events.dead_letters import ORIGIN_OFFSET, REASON, TRUNCATED_FROM
 from libs.events.schema import Interaction
 from libs.events.topics import CONTENTS, DEAD_LETTERS, EVENTS, Origin, event_id_of
 from services.learner import intake
@@ -138,7 +138,7 @@ async def test_a_dead_letter_of_the_largest_size_still_fits_with_its_headers(sta
 
     (letter,) = stand.log.records(DEAD_LETTERS)
     assert len(letter.value or b"") == 1_000_000
-    assert dict(letter.headers)[intake.TRUNCATED_FROM] == b"1048000"
+    assert dict(letter.headers)[TRUNCATED_FROM] == b"1048000"
 
 
 async def test_waiting_pauses_reading_and_loses_nothing(stand: Stand) -> None:

@@ -62,6 +62,7 @@ class Stand:
             self.history, self.metrics, self.settings.history_min_dwell_ms, timeout_s=1.0, clock_s=lambda: self.now_s
         )
         self.now_s = 0.0
+        self.own_writes = OwnWrites()
         intake = ContentIntake(
             self.contents,
             self.producer,
@@ -70,7 +71,7 @@ class Stand:
             vector_size=self.settings.vector_size,
             append_timeout_s=1.0,
         )
-        events = EventIntake(self.producer, self.prompt, OwnWrites(), self.metrics, self.settings)
+        events = EventIntake(self.producer, self.prompt, self.own_writes, self.metrics, self.settings)
         self.missing: list[str] = []
         self.app = create_app(
             events, intake, self._waiting_for, metrics=self.metrics, registry=self.registry, settings=self.settings

@@ -69,6 +69,16 @@ async def test_it_prepares_everything_and_works() -> None:
     assert log.group(projector.GROUP).members == []
 
 
+async def test_the_projector_does_not_repeat_what_ingest_wrote() -> None:
+    log, history = MemoryLog(), MemoryUserHistory()
+    async with running(log, history=history) as client:
+        await becomes_ready(client)
+        await until(lambda: history._generation and "-" not in history._generation, "the first rebuild to be over")
+        assert (await client.post("/api/v1/events", json=CLICK)).status_code == 202
+        await until(lambda: sum(log.group(projector.GROUP).committed.values()) == 1, "the event is committed")
+        assert "moard_projector_visits_total 0.0" in (await client.get("/metrics")).text
+
+
 async def test_it_starts_without_a_broker_answers_503_and_recovers() -> None:
     log = MemoryLog()
     log.available = False

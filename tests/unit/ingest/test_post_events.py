@@ -6,9 +6,11 @@ from typing import Any
 import orjson
 import pytest
 
+from libs.events.codec import decode_event
 from libs.events.schema import Impression
 from libs.events.topics import EVENTS, partition_of
 from services.ingest.answers import Accepted, Problem, RejectedEvents, Unacknowledged
+from tests.builders import interaction, record
 from tests.unit.ingest.stand import Stand
 
 
@@ -147,6 +149,17 @@ async def test_partly_acknowledged_batch_says_which_is_which(stand: Stand) -> No
     assert (problem.event_ids, problem.indexes, problem.acknowledged) == (["b"], [1], ["a"])
     assert await visits(stand) == [1]
     assert (stand.counted("accepted"), stand.counted("unavailable")) == (1, 1)
+
+
+async def test_the_projector_is_left_what_nobody_wrote(stand: Stand) -> None:
+    stand.producer.lost = {1}
+    await stand.post({"events": [click(event_id="a"), click(event_id="b")]})
+    stand.producer.lost = set()
+    stand.history.available = False
+    await stand.post(click(event_id="c"))
+    late = record(interaction("ann", 7, event_id="b", timestamp_ms=None))  # appended after its deadline
+    left = await stand.own_writes.others([*stand.log.records(EVENTS), late])
+    assert [decode_event(item.value).event_id for item in left] == ["c", "b"]
 
 
 async def test_too_much_in_flight_is_503_before_the_body_is_read(stand: Stand) -> None:

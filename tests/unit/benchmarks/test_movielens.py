@@ -9,7 +9,7 @@ from libs.rl.settings import AgentSettings
 CONTENTS = 40
 
 
-def ratings(users=12, each=12, seed=0):
+def ratings(users: int = 12, each: int = 12, seed: int = 0) -> Ratings:
     rng = np.random.default_rng(seed)
     contents = np.concatenate([rng.permutation(CONTENTS)[:each] + 1 for _ in range(users)])
     return Ratings(
@@ -20,7 +20,7 @@ def ratings(users=12, each=12, seed=0):
     )
 
 
-def test_every_liked_content_becomes_a_click_or_an_organic_row():
+def test_every_liked_content_becomes_a_click_or_an_organic_row() -> None:
     stream = turns(ratings(), "popularity", seed=0)
     agent = Agent(AgentSettings(capacity=1_000, learning_starts=10, batch_size=16), 64)
     play = Play(agent)
@@ -34,6 +34,6 @@ def test_every_liked_content_becomes_a_click_or_an_organic_row():
     assert agent.lost == 0
 
 
-def test_words_have_directions_that_do_not_change():
+def test_words_have_directions_that_do_not_change() -> None:
     np.testing.assert_array_equal(text_vector(["a", "b"]), text_vector(["b", "a"]))
     assert np.abs(text_vector(["a"]) - text_vector(["b"])).max() > 0.1

@@ -4,7 +4,7 @@ import pytest
 from libs.rl.action_space import ActionSpace
 
 
-def test_indices_start_behind_padding_and_stay():
+def test_indices_start_behind_padding_and_stay() -> None:
     space = ActionSpace(3, capacity=2)
     assert space.ensure([50, 40, 50]).tolist() == [1, 2, 1]
     assert space.ensure(list(range(100))).tolist()[40] == 2
@@ -13,7 +13,7 @@ def test_indices_start_behind_padding_and_stay():
     assert len(space) == 101  # 0 … 99 hold 40 and 50, and padding comes first
 
 
-def test_vectors_and_their_lengths():
+def test_vectors_and_their_lengths() -> None:
     space = ActionSpace(2)
     at = space.put(9, [3.0, 4.0])
     assert space.vectors[at].tolist() == [3.0, 4.0]
@@ -25,7 +25,7 @@ def test_vectors_and_their_lengths():
     assert not space.has_vector[at]
 
 
-def test_removed_contents_are_hidden_and_keep_their_index():
+def test_removed_contents_are_hidden_and_keep_their_index() -> None:
     space = ActionSpace(2)
     at = space.put(9, [1.0, 0.0])
     space.remove(9)
@@ -35,7 +35,7 @@ def test_removed_contents_are_hidden_and_keep_their_index():
     assert 12345 not in space
 
 
-def test_changes_tell_what_to_read_again():
+def test_changes_tell_what_to_read_again() -> None:
     space = ActionSpace(2)
     space.ensure([1, 2, 3])
     seen = space.changes
@@ -46,7 +46,7 @@ def test_changes_tell_what_to_read_again():
 
 
 @pytest.mark.parametrize("vector", [[1.0], [1.0, 2.0, 3.0], [1.0, float("nan")], [1.0, 1e300]])
-def test_a_vector_that_does_not_fit_is_refused_and_changes_nothing(vector):
+def test_a_vector_that_does_not_fit_is_refused_and_changes_nothing(vector: list[float]) -> None:
     space = ActionSpace(2)
     space.put(1, [1.0, 0.0])
     with pytest.raises(ValueError, match="content 1"):
@@ -54,7 +54,7 @@ def test_a_vector_that_does_not_fit_is_refused_and_changes_nothing(vector):
     assert space.vectors[1].tolist() == [1.0, 0.0]
 
 
-def test_huge_vectors_keep_a_usable_length():
+def test_huge_vectors_keep_a_usable_length() -> None:
     space = ActionSpace(2)
     at = space.put(1, [1e30, 0.0])
     assert space.vectors[at] @ np.array([1, 0], np.float32) * space.inverse_norm[at] == pytest.approx(1)

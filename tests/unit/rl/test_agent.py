@@ -1,8 +1,12 @@
 import json
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from libs.rl.action_space import ActionSpace
 from libs.rl.agent import Agent, AgentSettings
@@ -10,6 +14,7 @@ from libs.rl.batch import Draws, gather
 from libs.rl.replay import key_of
 from libs.rl.rewards import RewardSpec
 from libs.rl.scoring import Scorer
+from libs.rl.slates import Consumption
 from libs.rl.snapshot import decode, encode
 from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, State, Withdrawn
 from libs.rl.update import forward
@@ -18,32 +23,32 @@ SLATE = (1, 2, 3, 4)
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
 
 
-def make_agent(contents=8, **settings):
-    defaults = {"learning_starts": 1, "capacity": 500, "batch_size": 32}
+def make_agent(contents: int = 8, **settings: Any) -> Agent:
+    defaults: dict[str, Any] = {"learning_starts": 1, "capacity": 500, "batch_size": 32}
     agent, rng = Agent(AgentSettings(**(defaults | settings)), vector_size=8, seed=3), np.random.default_rng(0)
     for content_id in range(1, contents + 1):
         agent.put_content(content_id, rng.normal(size=8))
     return agent
 
 
-def opened(name, history=(5,), slate=SLATE):
+def opened(name: str, history: Sequence[int] = (5,), slate: Sequence[int] = SLATE) -> Opened:
     return Opened(
         name, State(tuple(history), tuple(3600.0 * at for at in range(len(history)))), tuple(slate), tuple(slate)
     )
 
 
-def click(name, content_id, event_id="", terms=None):
+def click(name: str, content_id: int, event_id: str = "", terms: dict[str, float] | None = None) -> Consumed:
     return Consumed(name, content_id, terms or {"click": 1.0}, True, event_id or f"{name}-{content_id}", 1_000)
 
 
-def play(agent, requests=120, seed=1):
+def play(agent: Agent, requests: int = 120, seed: int = 1) -> None:
     """Users who like odd contents, three requests each; a fifth of the consumption is organic."""
     rng = np.random.default_rng(seed)
     for at in range(requests):
@@ -55,7 +60,7 @@ def play(agent, requests=120, seed=1):
             agent.apply([Organic(f"o{at}", State((1,), (60.0,)), 7, {"like": 1.0}, 2_000)])
 
 
-def test_a_click_is_in_the_very_next_update():
+def test_a_click_is_in_the_very_next_update() -> None:
     agent = make_agent()
     agent.apply([opened("a")])
     assert agent.due() == agent.due(force=True) == 0
@@ -70,10 +75,10 @@ def test_a_click_is_in_the_very_next_update():
     assert agent.untrained == 0
 
 
-def test_clicked_contents_score_higher_in_the_next_snapshots():
+def test_clicked_contents_score_higher_in_the_next_snapshots() -> None:
     agent = make_agent()
 
-    def choice():
+    def choice() -> NDArray[np.float32]:
         scorer = Scorer(agent.snapshot(), agent.space)
         return scorer.score(State((5,), (0.0,)), agent.space.index(SLATE)).choice
 
@@ -86,7 +91,7 @@ def test_clicked_contents_score_higher_in_the_next_snapshots():
     assert gain.argmax() == 2
 
 
-def test_the_replay_ratio_is_a_cap_and_freshness_may_pass_it():
+def test_the_replay_ratio_is_a_cap_and_freshness_may_pass_it() -> None:
     agent = make_agent(replay_ratio=3.0)
     play(agent, 40)
     while batch := agent.due():
@@ -102,7 +107,7 @@ def test_the_replay_ratio_is_a_cap_and_freshness_may_pass_it():
     assert ("late-2", 1_000) in agent.trained()
 
 
-def test_learning_waits_for_enough_rows():
+def test_learning_waits_for_enough_rows() -> None:
     agent = make_agent(learning_starts=3)
     agent.apply([opened("a"), click("a", 1), opened("b"), click("b", 1)])
     assert agent.due(force=True) == 0
@@ -110,7 +115,7 @@ def test_learning_waits_for_enough_rows():
     assert agent.due() == 2
 
 
-def test_messages_about_rows_that_left_are_counted_and_harmless():
+def test_messages_about_rows_that_left_are_counted_and_harmless() -> None:
     agent = make_agent(capacity=2)
     agent.apply([opened("a"), opened("b"), opened("c"), click("a", 1), Closed("a"), Retracted("a")])
     assert (agent.rows, agent.lost, agent.untrained) == (2, 1, 0)
@@ -118,7 +123,7 @@ def test_messages_about_rows_that_left_are_counted_and_harmless():
     assert agent.inserted == 3
 
 
-def test_a_retracted_organic_row_takes_its_consumption_back():
+def test_a_retracted_organic_row_takes_its_consumption_back() -> None:
     agent = make_agent()
     agent.apply([Organic("o", State((1,), (1.0,)), 7, {"like": 1.0}, 5), Organic("p", State(), 7, {"like": 1.0}, 5)])
     at = agent.space.index([7])[0]
@@ -129,13 +134,13 @@ def test_a_retracted_organic_row_takes_its_consumption_back():
     assert agent.trained() == [("p", 5)]
 
 
-def test_a_content_consumed_twice_in_one_row_counts_once():
+def test_a_content_consumed_twice_in_one_row_counts_once() -> None:
     agent = make_agent()
     agent.apply([opened("a"), click("a", 2, "1"), click("a", 2, "2", {"like": 1.0})])
     assert agent.popularity.consumptions[agent.space.index([2])[0]] == 1
 
 
-def test_a_withdrawn_consumption_is_not_counted_and_one_that_remains_is_said_again():
+def test_a_withdrawn_consumption_is_not_counted_and_one_that_remains_is_said_again() -> None:
     agent = make_agent()
     at = agent.space.ensure([2])[0]
     agent.apply([opened("a"), click("a", 2, "1"), Withdrawn("a", 2), Withdrawn("gone", 2), Withdrawn("a", 99)])
@@ -144,7 +149,7 @@ def test_a_withdrawn_consumption_is_not_counted_and_one_that_remains_is_said_aga
     assert agent.popularity.consumptions[at] == 1
 
 
-def test_a_row_keeps_the_counts_of_its_insertion():
+def test_a_row_keeps_the_counts_of_its_insertion() -> None:
     agent = make_agent()
     agent.apply([opened("a"), click("a", 2), opened("b"), click("b", 2)])
     counts = agent.replay.columns["log_count"]
@@ -153,7 +158,7 @@ def test_a_row_keeps_the_counts_of_its_insertion():
     assert counts[1, 0] == pytest.approx(-np.log(2), abs=1e-3)
 
 
-def test_a_loop_of_equal_rewards_is_worth_r_over_one_minus_gamma():
+def test_a_loop_of_equal_rewards_is_worth_r_over_one_minus_gamma() -> None:
     agent = make_agent(
         gamma=0.5, target_rate=0.1, id_dropout=0.0, batch_size=4, replay_ratio=1e9, lr=3e-3, lr_final=1e-3
     )
@@ -172,7 +177,7 @@ def test_a_loop_of_equal_rewards_is_worth_r_over_one_minus_gamma():
 
 @pytest.mark.parametrize("consumption", ["multi", "single"])
 @pytest.mark.parametrize("gamma", [0.0, 0.9])
-def test_learning_finds_what_is_liked(consumption, gamma):
+def test_learning_finds_what_is_liked(consumption: Consumption, gamma: float) -> None:
     agent = make_agent(consumption=consumption, gamma=gamma, replay_ratio=50.0)
     play(agent)
     while batch := agent.due():
@@ -182,11 +187,11 @@ def test_learning_finds_what_is_liked(consumption, gamma):
     assert scores.choice[::2].min() > scores.choice[1::2].max()
 
 
-def test_numpy_scores_are_those_of_the_network():
+def test_numpy_scores_are_those_of_the_network() -> None:
     agent = make_agent(replay_ratio=50.0)
     play(agent)
-    while batch := agent.due():
-        agent.update(batch)
+    while due := agent.due():
+        agent.update(due)
     state = State((3, 1, 8), (0.0, 3600.0, 36000.0))
     agent.apply([Opened("x", state, (1, 2, 3, 4, 5, 6), ())])
     batch = gather(agent.replay, np.array([agent.replay.slot(key_of("x"))]), RewardSpec())
@@ -197,8 +202,6 @@ def test_numpy_scores_are_those_of_the_network():
     with torch.no_grad():
         there = forward(agent.network, agent.tables, agent.space, batch, draws, agent.popularity.centre)
     blob = encode(agent.snapshot())
-    from hashlib import sha256
-
     other = ActionSpace(8)  # another process: other indices
     for content_id in range(8, 0, -1):
         other.put(content_id, agent.space.vectors[agent.space.index([content_id])[0]])
@@ -210,7 +213,7 @@ def test_numpy_scores_are_those_of_the_network():
     np.testing.assert_allclose([here.u, here.n, here.a_empty], there.values[0], atol=1e-4)
 
 
-def test_a_snapshot_does_not_change_when_learning_goes_on():
+def test_a_snapshot_does_not_change_when_learning_goes_on() -> None:
     agent = make_agent()
     play(agent, 20)
     agent.update()
@@ -221,7 +224,7 @@ def test_a_snapshot_does_not_change_when_learning_goes_on():
     assert set(snapshot.content_ids.tolist()) == set(range(1, 9))
 
 
-def test_restored_agents_go_on_bit_for_bit():
+def test_restored_agents_go_on_bit_for_bit() -> None:
     agent = make_agent(capacity=100)
     play(agent, 90)
     for _ in range(5):
@@ -241,7 +244,7 @@ def test_restored_agents_go_on_bit_for_bit():
         np.testing.assert_array_equal(array, theirs[name], err_msg=name)
 
 
-def test_a_state_is_a_copy():
+def test_a_state_is_a_copy() -> None:
     agent = make_agent()
     play(agent, 30)
     agent.update()
@@ -253,7 +256,7 @@ def test_a_state_is_a_copy():
         np.testing.assert_array_equal(array, before[name], err_msg=name)
 
 
-def test_a_fresh_agent_can_be_saved_and_restored():
+def test_a_fresh_agent_can_be_saved_and_restored() -> None:
     agent = make_agent()
     twin = Agent.restore(agent.settings, *agent.state())
     play(agent, 10)
@@ -261,13 +264,13 @@ def test_a_fresh_agent_can_be_saved_and_restored():
     assert agent.update() == twin.update()
 
 
-def test_a_buffer_of_another_capacity_is_refused_by_name():
+def test_a_buffer_of_another_capacity_is_refused_by_name() -> None:
     agent = make_agent(capacity=100)
     with pytest.raises(ValueError, match="capacity"):
         Agent.restore(AgentSettings(capacity=50), *agent.state())
 
 
-def test_a_gradient_that_is_not_finite_changes_nothing_and_says_so():
+def test_a_gradient_that_is_not_finite_changes_nothing_and_says_so() -> None:
     agent = make_agent()
     play(agent, 10)
     agent.update()
@@ -282,7 +285,7 @@ def test_a_gradient_that_is_not_finite_changes_nothing_and_says_so():
     assert agent.untrained > 0
 
 
-def test_rewards_declared_anew_apply_to_rows_already_there():
+def test_rewards_declared_anew_apply_to_rows_already_there() -> None:
     agent = make_agent()
     play(agent, 10)
     arrays, meta = agent.state()
@@ -307,6 +310,6 @@ def test_rewards_declared_anew_apply_to_rows_already_there():
         ("lr", -1.0),
     ],
 )
-def test_settings_out_of_range_are_refused_by_name(name, value):
+def test_settings_out_of_range_are_refused_by_name(name: str, value: Any) -> None:
     with pytest.raises(Exception, match=name):
         AgentSettings(**{name: value})

@@ -3,7 +3,7 @@ import torch
 from libs.rl.row_adam import RowAdam
 
 
-def test_touched_rows_move_as_under_dense_adamw():
+def test_touched_rows_move_as_under_dense_adamw() -> None:
     torch.manual_seed(0)
     start = torch.randn(6, 4)
     table, ours = start.clone(), RowAdam(4, lr=0.05, weight_decay=0.1)
@@ -20,7 +20,7 @@ def test_touched_rows_move_as_under_dense_adamw():
     assert torch.equal(table[[2, 4]], start[[2, 4]])
 
 
-def test_growing_keeps_what_rows_have_learned():
+def test_growing_keeps_what_rows_have_learned() -> None:
     table, adam = torch.zeros(2, 3), RowAdam(3, lr=0.1, weight_decay=0.0)
     adam.grow(2)
     adam.step(table, torch.tensor([1]), torch.ones(1, 3))

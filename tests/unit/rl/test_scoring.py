@@ -1,17 +1,24 @@
+from collections.abc import Sequence
+from typing import Any, TypeAlias
+
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from libs.errors import SnapshotRejected
 from libs.rl.action_space import ActionSpace
+from libs.rl.features import encode_context
 from libs.rl.scoring import Scorer
+from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import State
 from tests.snapshots import random_snapshot
 
+Array: TypeAlias = NDArray[Any]
 IDS = [11, 12, 13, 14, 15]
 STATE = State(history=(12, 14), history_age_s=(10.0, 7200.0), context={"hour": 3.0, "device": "phone"})
 
 
-def filled_space(ids=IDS, seed=1):
+def filled_space(ids: Sequence[int] = IDS, seed: int = 1) -> ActionSpace:
     space, rng = ActionSpace(8), np.random.default_rng(seed)
     for content_id in ids:
         space.put(content_id, rng.normal(size=8))
@@ -19,27 +26,25 @@ def filled_space(ids=IDS, seed=1):
 
 
 @pytest.fixture
-def space():
+def space() -> ActionSpace:
     return filled_space()
 
 
 @pytest.fixture
-def scorer(space):
+def scorer(space: ActionSpace) -> Scorer:
     return Scorer(random_snapshot(IDS, 8), space)
 
 
-def norm_relu(x, gain, bias):
+def norm_relu(x: Array, gain: Array, bias: Array) -> Array:
     x = (x - x.mean(-1, keepdims=True)) / np.sqrt(x.var(-1, keepdims=True) + 1e-5)
-    return np.maximum(x * gain + bias, 0)
+    return np.asarray(np.maximum(x * gain + bias, 0))
 
 
-def plainly(snapshot, space, state, content_id):
+def plainly(snapshot: Snapshot, space: ActionSpace, state: State, content_id: int) -> tuple[float, float, Array]:
     """rl.md §2 written down once more, in double precision and one content at a time."""
     w = {name: array.astype(np.float64) for name, array in snapshot.weights.items()}
     row = {c: i for i, c in enumerate(snapshot.content_ids.tolist())}
     text = {c: space.vectors[space.index([c])[0]].astype(np.float64) for c in snapshot.content_ids.tolist()}
-    from libs.rl.features import encode_context
-
     ut = sum(0.9 ** (age / 3600) * text[c] for c, age in zip(state.history, state.history_age_s, strict=True))
     ue = sum(snapshot.user_rows[row[c]].astype(np.float64) for c in state.history) / np.sqrt(len(state.history))
     user = np.concatenate([ut / np.linalg.norm(ut), ue, encode_context(state.context)])
@@ -56,7 +61,7 @@ def plainly(snapshot, space, state, content_id):
     return a + ue @ w["mix.weight"] @ ce, logit + ue @ ce + snapshot.biases[row[content_id]], values
 
 
-def test_scores_are_those_of_the_specification(space, scorer):
+def test_scores_are_those_of_the_specification(space: ActionSpace, scorer: Scorer) -> None:
     scores = scorer.score(STATE, space.index([13, 11]))
     for at, content_id in enumerate([13, 11]):
         advantage, choice, values = plainly(scorer.snapshot, space, STATE, content_id)
@@ -65,27 +70,27 @@ def test_scores_are_those_of_the_specification(space, scorer):
         np.testing.assert_allclose([scores.u, scores.n, scores.a_empty], values, atol=1e-4)
 
 
-def test_a_score_does_not_depend_on_the_other_candidates(space, scorer):
+def test_a_score_does_not_depend_on_the_other_candidates(space: ActionSpace, scorer: Scorer) -> None:
     together = scorer.score(STATE, space.index(IDS))
     alone = [scorer.score(STATE, space.index([content_id])) for content_id in IDS]
     np.testing.assert_allclose(together.advantage, [s.advantage[0] for s in alone], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(together.choice, [s.choice[0] for s in alone], rtol=1e-5, atol=1e-5)
 
 
-def test_history_unknown_to_the_space_contributes_nothing(space, scorer):
+def test_history_unknown_to_the_space_contributes_nothing(space: ActionSpace, scorer: Scorer) -> None:
     stranger = State(history=(99, *STATE.history), history_age_s=(1.0, *STATE.history_age_s), context=STATE.context)
     known, unknown = scorer.score(STATE, space.index(IDS)), scorer.score(stranger, space.index(IDS))
     np.testing.assert_array_equal(known.choice, unknown.choice)
     assert known.u == unknown.u
 
 
-def test_empty_history_and_empty_candidates(space, scorer):
+def test_empty_history_and_empty_candidates(space: ActionSpace, scorer: Scorer) -> None:
     scores = scorer.score(State(), space.index(IDS))
     assert np.isfinite(scores.choice).all()
     assert scorer.score(State(), space.index([])).choice.shape == (0,)
 
 
-def test_refresh_takes_in_what_arrived_and_changed(space, scorer):
+def test_refresh_takes_in_what_arrived_and_changed(space: ActionSpace, scorer: Scorer) -> None:
     before = scorer.score(STATE, space.index(IDS))
     space.put(13, np.ones(8))
     space.put(99, -np.ones(8))
@@ -97,7 +102,7 @@ def test_refresh_takes_in_what_arrived_and_changed(space, scorer):
     assert refreshed.choice[0] == pytest.approx(before.choice[0], abs=1e-5)
 
 
-def test_order_of_the_space_does_not_matter():
+def test_order_of_the_space_does_not_matter() -> None:
     one, other = filled_space(), ActionSpace(8)
     for content_id in reversed(IDS):
         other.put(content_id, one.vectors[one.index([content_id])[0]])
@@ -107,7 +112,7 @@ def test_order_of_the_space_does_not_matter():
     np.testing.assert_allclose(a.choice, b.choice, atol=1e-5)
 
 
-def test_q_values_are_those_of_an_unknown_content_for_an_unknown_history(space, scorer):
+def test_q_values_are_those_of_an_unknown_content_for_an_unknown_history(space: ActionSpace, scorer: Scorer) -> None:
     vectors = np.random.default_rng(5).normal(size=(3, 8)).astype(np.float32)
     user = np.random.default_rng(6).normal(size=8).astype(np.float32)
     for content_id, vector in zip((101, 102, 103), vectors, strict=True):
@@ -119,7 +124,7 @@ def test_q_values_are_those_of_an_unknown_content_for_an_unknown_history(space, 
     assert scorer.q_values(user, vectors[:0]).shape == (0,)
 
 
-def test_canary_refuses_weights_that_overflow(space):
+def test_canary_refuses_weights_that_overflow(space: ActionSpace) -> None:
     snapshot = random_snapshot(IDS, 8)
     Scorer(snapshot, space).canary()
     snapshot.weights["heads.weight"][:] = 1e38

@@ -1,23 +1,29 @@
 """The bugs of rl.md §1 that train and never alarm, each with the test that catches it."""
 
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from libs.rl.action_space import ActionSpace
 from libs.rl.batch import Batch, Draws, Users
 from libs.rl.id_tables import IdTables
 from libs.rl.networks import A_EMPTY, N, RankingNetwork, U
 from libs.rl.settings import AgentSettings
-from libs.rl.update import continuation_values, forward, loss_parts
+from libs.rl.slates import Consumption
+from libs.rl.update import Outputs, continuation_values, forward, loss_parts
 
+Lists: TypeAlias = Sequence[Sequence[int]]
 CONTENTS = 12
 
 
 @pytest.fixture
-def space():
+def space() -> ActionSpace:
     space, rng = ActionSpace(8), np.random.default_rng(1)
     for content_id in range(CONTENTS):
         space.put(content_id + 100, rng.normal(size=8))
@@ -25,7 +31,7 @@ def space():
 
 
 @pytest.fixture
-def tables():
+def tables() -> IdTables:
     tables = IdTables(0.01, 0.0, seed=0)
     tables.grow(CONTENTS + 1)
     tables.content = torch.randn(tables.content.shape, generator=torch.Generator().manual_seed(5))
@@ -33,11 +39,11 @@ def tables():
 
 
 @pytest.fixture
-def network():
+def network() -> RankingNetwork:
     return randomised(RankingNetwork(8))
 
 
-def randomised(network):
+def randomised(network: RankingNetwork) -> RankingNetwork:
     generator = torch.Generator().manual_seed(7)
     with torch.no_grad():
         for parameter in network.parameters():
@@ -45,7 +51,7 @@ def randomised(network):
     return network
 
 
-def users(*histories):
+def users(*histories: Sequence[int]) -> Users:
     history = np.zeros((len(histories), 30), np.int32)
     for row, contents in enumerate(histories):
         history[row, : len(contents)] = contents
@@ -53,7 +59,13 @@ def users(*histories):
     return Users(history, weights, np.zeros((len(histories), 64), np.float32))
 
 
-def batch_of(histories, slates, chosen=None, next_histories=(), **changes):
+def batch_of(
+    histories: Lists,
+    slates: Lists,
+    chosen: dict[int, list[int]] | None = None,
+    next_histories: Lists = (),
+    **changes: Any,
+) -> Batch:
     rows, width = len(slates), max(map(len, slates))
     slate, mask = np.zeros((rows, width), np.int32), np.zeros((rows, width), np.bool_)
     for row, contents in enumerate(slates):
@@ -76,12 +88,17 @@ def batch_of(histories, slates, chosen=None, next_histories=(), **changes):
     return replace(batch, **changes)
 
 
-def all_kept(batch):
+def all_kept(batch: Batch) -> Draws:
     kept, none = np.ones(len(batch.slots), np.bool_), np.zeros((0, 1), np.int64)
     return Draws(kept, kept, none, none, np.zeros((0, 1), np.bool_), np.zeros((0, 1), np.float32))
 
 
-def outputs_of(network, tables, space, batch):
+def gradient(parameter: Tensor) -> Tensor:
+    assert parameter.grad is not None
+    return parameter.grad
+
+
+def outputs_of(network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch) -> Outputs:
     return forward(network, tables, space, batch, all_kept(batch), centre=0.5)
 
 
@@ -89,10 +106,12 @@ def outputs_of(network, tables, space, batch):
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
-def test_q_is_the_same_alone_permuted_beside_strangers_and_padded(network, tables, space, dtype, tolerance):
+def test_q_is_the_same_alone_permuted_beside_strangers_and_padded(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace, dtype: torch.dtype, tolerance: float
+) -> None:
     network, tables.user, tables.content = network.to(dtype), tables.user.to(dtype), tables.content.to(dtype)
 
-    def q(histories, slates, row, position):
+    def q(histories: Lists, slates: Lists, row: int, position: int) -> Tensor:
         outputs = outputs_of(network, tables, space, batch_of(histories, slates))
         heads = (
             outputs.advantage[row, position] + outputs.values[row, N],
@@ -111,23 +130,29 @@ def test_q_is_the_same_alone_permuted_beside_strangers_and_padded(network, table
         torch.testing.assert_close(variant, alone, rtol=tolerance, atol=tolerance)
 
 
-def test_one_logged_content_gives_the_advantage_head_a_gradient(network, tables, space):
+def test_one_logged_content_gives_the_advantage_head_a_gradient(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3]], [[5]], {0: [0]})
     outputs = outputs_of(network, tables, space, batch)
-    loss_parts(outputs, torch.zeros(1), batch, all_kept(batch), AgentSettings())["a"].backward()
-    assert network.heads.weight.grad[0].abs().sum() > 0
-    assert network.heads.bias.grad[0].abs() > 0
-    assert network.heads.weight.grad[1].abs().sum() == 0
+    loss_parts(outputs, torch.zeros(1), batch, all_kept(batch), AgentSettings())["a"].backward()  # type: ignore[no-untyped-call]
+    assert gradient(network.heads.weight)[0].abs().sum() > 0
+    assert gradient(network.heads.bias)[0].abs() > 0
+    assert gradient(network.heads.weight)[1].abs().sum() == 0
 
 
 # --- target on the same state; always done ----------------------------------------------------------------------
 
 
-def continuation(network, tables, space, batch, gamma=0.5):
+def continuation(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch, gamma: float = 0.5
+) -> Tensor:
     return continuation_values(network.value_weights(), tables, space, batch, AgentSettings(gamma=gamma, tau_s=60.0))
 
 
-def test_the_target_reads_the_next_state_and_not_this_one(network, tables, space):
+def test_the_target_reads_the_next_state_and_not_this_one(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     slates = [[5, 6]]
     here = continuation(network, tables, space, batch_of([[3]], slates, next_histories=[[4]]))
     moved_here = continuation(network, tables, space, batch_of([[7, 8]], slates, next_histories=[[4]]))
@@ -136,7 +161,9 @@ def test_the_target_reads_the_next_state_and_not_this_one(network, tables, space
     assert not torch.isclose(here, moved_next)
 
 
-def test_the_target_is_discounted_value_where_the_story_goes_on_and_zero_where_it_ends(network, tables, space):
+def test_the_target_is_discounted_value_where_the_story_goes_on_and_zero_where_it_ends(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3], [3]], [[5], [5]], next_histories=[[4]])
     next_batch = batch_of([[4]], [[5]])
     ahead = outputs_of(network, tables, space, next_batch).values[0, U]
@@ -146,7 +173,7 @@ def test_the_target_is_discounted_value_where_the_story_goes_on_and_zero_where_i
     assert continuation(network, tables, space, batch, gamma=0.0)[0] == 0
 
 
-def test_an_unknown_continuation_trains_no_value(network, tables, space):
+def test_an_unknown_continuation_trains_no_value(network: RankingNetwork, tables: IdTables, space: ActionSpace) -> None:
     batch = batch_of([[3]], [[5, 6]], {0: [1]}, settled=np.zeros(1, np.bool_))
     parts = loss_parts(
         outputs_of(network, tables, space, batch), torch.zeros(1), batch, all_kept(batch), AgentSettings()
@@ -158,14 +185,16 @@ def test_an_unknown_continuation_trains_no_value(network, tables, space):
 # --- the heads' targets, by hand ---------------------------------------------------------------------------------
 
 
-def test_every_head_has_the_target_of_the_specification(network, tables, space):
+def test_every_head_has_the_target_of_the_specification(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3], [4]], [[5, 6], [7, 8]], {0: [0, 1]}, rewards=np.array([[1, 2], [0, -1]], np.float32))
     outputs = outputs_of(network, tables, space, batch)
     ahead = torch.tensor([0.7, 0.2])
     parts = loss_parts(outputs, ahead, batch, all_kept(batch), AgentSettings())
     values, advantage = outputs.values.detach().numpy(), outputs.advantage.detach().numpy()
 
-    def huber(x):
+    def huber(x: NDArray[Any]) -> NDArray[Any]:
         return np.where(np.abs(x) < 1, 0.5 * x**2, np.abs(x) - 0.5)
 
     assert parts["u"].item() == pytest.approx(np.mean(huber(values[:, U] - [3.7, -0.8])), rel=1e-5)
@@ -175,19 +204,23 @@ def test_every_head_has_the_target_of_the_specification(network, tables, space):
     assert parts["a_empty"].item() == pytest.approx(huber(values[1, A_EMPTY] - (0.2 - values[1, N])), rel=1e-5)
 
 
-def test_the_advantage_targets_hold_the_baseline_still(network, tables, space):
+def test_the_advantage_targets_hold_the_baseline_still(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3], [4]], [[5], [6]], {0: [0]})
     outputs = outputs_of(network, tables, space, batch)
     parts = loss_parts(outputs, torch.ones(2), batch, all_kept(batch), AgentSettings())
-    (parts["a"] + parts["a_empty"]).backward()
-    assert network.value_out.weight.grad[N].abs().sum() == 0
-    assert network.value_out.weight.grad[A_EMPTY].abs().sum() > 0
+    (parts["a"] + parts["a_empty"]).backward()  # type: ignore[no-untyped-call]
+    assert gradient(network.value_out.weight)[N].abs().sum() == 0
+    assert gradient(network.value_out.weight)[A_EMPTY].abs().sum() > 0
 
 
 @pytest.mark.parametrize(
     ("consumption", "closed"), [("multi", True), ("single", True), ("multi", False), ("single", False)]
 )
-def test_open_and_closed_rows_train_the_choice_of_the_model(network, tables, space, consumption, closed):
+def test_open_and_closed_rows_train_the_choice_of_the_model(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace, consumption: Consumption, closed: bool
+) -> None:
     batch = batch_of([[3]], [[5, 6]], {0: [1]}, closed=np.array([closed]), settled=np.array([closed]))
     outputs = outputs_of(network, tables, space, batch)
     choice = loss_parts(outputs, torch.zeros(1), batch, all_kept(batch), AgentSettings(consumption=consumption))[
@@ -199,7 +232,9 @@ def test_open_and_closed_rows_train_the_choice_of_the_model(network, tables, spa
     assert choice.item() == pytest.approx(bernoulli if consumption == "multi" and closed else softmax, rel=1e-4)
 
 
-def test_the_rank_bias_takes_what_a_position_alone_attracts(network, tables, space):
+def test_the_rank_bias_takes_what_a_position_alone_attracts(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3]], [[5, 5]])
     choice = outputs_of(network, tables, space, batch).choice[0]
     assert (choice[1] - choice[0]).item() == pytest.approx(
@@ -210,7 +245,9 @@ def test_the_rank_bias_takes_what_a_position_alone_attracts(network, tables, spa
 # --- organic rows, dropout ---------------------------------------------------------------------------------------
 
 
-def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(network, tables, space):
+def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of(
         [[3], [4], []],
         [[5, 6], [7], [8]],
@@ -224,7 +261,7 @@ def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(networ
     draws = replace(all_kept(batch), rows=rows, positions=positions, usable=usable, log_sampling=log_sampling)
     outputs = forward(network, tables, space, batch, draws, centre=0.5)
 
-    def logit(history, content):
+    def logit(history: list[int], content: int) -> float:
         alone = outputs_of(network, tables, space, batch_of([history], [[content]]))
         return (alone.choice[0, 0] - network.rank_bias[0]).item()
 
@@ -239,7 +276,9 @@ def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(networ
     )
 
 
-def test_dropped_ids_leave_the_text_path_of_a_content_never_seen(network, tables, space):
+def test_dropped_ids_leave_the_text_path_of_a_content_never_seen(
+    network: RankingNetwork, tables: IdTables, space: ActionSpace
+) -> None:
     batch = batch_of([[3]], [[5]])
     dropped = replace(all_kept(batch), keep_user=np.zeros(1, np.bool_), keep_content=np.zeros(1, np.bool_))
     outputs = forward(network, tables, space, batch, dropped, centre=0.5)

@@ -1,6 +1,5 @@
 """What both HTTP services have at their edges, as pure ASGI: request ids, errors, metrics, limits."""
 
-import ipaddress
 import re
 import time
 import uuid
@@ -18,7 +17,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.adapters.metrics import HttpMetrics
 from libs.adapters.problems import REQUEST_ID, install_problems, problem
-from libs.errors import RefusedStart
 
 log = structlog.get_logger(__name__)
 
@@ -56,21 +54,6 @@ def install_edges(
         if before_scrape is not None:
             before_scrape()
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
-
-
-def refuse_unsafe_bind(host: str, allow_insecure: bool, setting: str) -> None:
-    """Raise ``RefusedStart`` unless ``host`` is loopback or insecurity was asked for."""
-    if allow_insecure or host == "localhost":
-        return
-    try:
-        loopback = ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        loopback = False
-    if not loopback:
-        raise RefusedStart(
-            f"{setting}={host!r} would answer the network without asking for a key: use 127.0.0.1, or set "
-            "MOARD_ALLOW_INSECURE=1 where something in front checks who asks"
-        )
 
 
 class Edge:

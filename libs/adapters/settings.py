@@ -57,6 +57,9 @@ class StackSettings(BaseSettings):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$",
         description="Model line: prefix of the snapshot keys in Redis.",
     )
+    allow_insecure: bool = Field(
+        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
+    )
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$", description="Least level that is logged.")
 
 

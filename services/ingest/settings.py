@@ -10,9 +10,6 @@ class Settings(StackSettings):
 
     ingest_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
     ingest_port: int = Field(8001, ge=0, le=65535, description="TCP port of ingest; 0 takes a free one.")
-    allow_insecure: bool = Field(
-        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
-    )
     ingest_body_max_bytes: PositiveInt = Field(
         262_144, description="Longest request body in bytes: 500 interactions with room to spare."
     )

@@ -10,6 +10,7 @@ import structlog
 import torch
 from prometheus_client import CollectorRegistry, ProcessCollector
 
+from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
@@ -31,6 +32,7 @@ def learn_until_stopped() -> int:
     """Learn; return the exit status: 0 after SIGTERM, 2 for a refused start, 3 when fenced, 4 when stalled."""
     try:
         settings = load_settings(Settings)
+        refuse_unsafe_bind(settings.learner_metrics_host, settings.allow_insecure, "MOARD_LEARNER_METRICS_HOST")
         configure_logging(settings.log_level)
         prepare_interpreter()
         asyncio.run(_learn(settings))

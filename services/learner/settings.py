@@ -18,7 +18,7 @@ class Settings(StackSettings):
     """What the learner reads from the environment."""
 
     learner_metrics_host: str = Field(
-        "127.0.0.1", pattern=r"^(127\.0\.0\.1|localhost|::1)$", description="Loopback address of /metrics and /healthz."
+        "127.0.0.1", description="Address of /metrics and /healthz; beyond loopback needs allow_insecure."
     )
     learner_metrics_port: int = Field(8002, ge=0, le=65535, description="TCP port of /metrics; 0 takes a free one.")
 

@@ -9,9 +9,9 @@ import uvicorn
 from prometheus_client import CollectorRegistry, ProcessCollector
 from sqlalchemy import make_url
 
+from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
-from libs.adapters.http import refuse_unsafe_bind
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.telemetry import configure_logging

@@ -1,11 +1,11 @@
 """Settings of serving: each default once, with its unit and its reason."""
 
-import ipaddress
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import NoDecode
 
+from libs.adapters.binding import is_loopback
 from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
 
 _ADMIN_PAGE = "http://localhost:3000"
@@ -17,9 +17,6 @@ class Settings(StackSettings):
 
     serving_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
     serving_port: int = Field(8000, ge=0, le=65535, description="TCP port; the legacy clients call 8000, 0 takes any.")
-    allow_insecure: bool = Field(
-        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
-    )
     serving_cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
         description="Origins, comma-separated, whose pages may call serving from a browser. Unset: "
@@ -87,13 +84,4 @@ class Settings(StackSettings):
         """Origins whose pages may call."""
         if self.serving_cors_origins is not None:
             return self.serving_cors_origins
-        return (_ADMIN_PAGE,) if _is_loopback(self.serving_host) else ()
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+        return (_ADMIN_PAGE,) if is_loopback(self.serving_host) else ()

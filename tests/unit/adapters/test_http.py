@@ -10,7 +10,8 @@ from fastapi import APIRouter, FastAPI, Request
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel, FiniteFloat
 
-from libs.adapters.http import install_edges, refuse_unsafe_bind
+from libs.adapters.binding import refuse_unsafe_bind
+from libs.adapters.http import install_edges
 from libs.adapters.metrics import HttpMetrics
 from libs.adapters.problems import presentable, problem
 from libs.errors import RefusedStart, StoreUnavailable

@@ -319,3 +319,18 @@ def test_every_interaction_ends_in_exactly_one_outcome() -> None:
 
     assert stream.outcomes() == {"joined": 1, "duplicate": 1, "organic": 1, "late_applied": 1, "dead_lettered": 1}
     assert sum(stream.outcomes().values()) + stream.attribution.held == stream.attribution.tally["interactions"]
+
+
+def test_what_is_late_for_the_buffer_is_so_after_a_restart_too() -> None:
+    rules = JoinRules(limits=JoinLimits(buffer_rows=2))
+    before = Stream(limits=rules.limits)
+    before.at(0, shown("i1"))
+    before.at(1, impression("user-2", event_id="i2", timestamp_ms=None))
+    before.silence(FINAL_MS + 5)
+    restored = Stream(limits=rules.limits)
+    restored.attribution.restore(*before.attribution.state())
+
+    assert len(restored.at(FINAL_MS + 6, click(1, "c1", impression_id="i1"))) == 1
+    restored.at(FINAL_MS + 7, shown("i3"))
+    assert restored.at(FINAL_MS + 8, click(1, "c2", impression_id="i1")) == []
+    assert restored.outcomes() == {"late_applied": 1, "late_lost": 1}

@@ -67,7 +67,7 @@ class Agent:
         self.target = self.network.value_weights()
         self.tables = IdTables(settings.id_lr, settings.weight_decay, seed)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, foreach=True
+            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self._untrained: dict[int, list[tuple[str, int]]] = {}
         self._trained: list[tuple[str, int]] = []

@@ -40,7 +40,7 @@ class Opened:
 class Consumed:
     """One interaction amends a row: new values of its raw terms for one position of the slate.
 
-    ``terms`` replaces the named terms of that content (``max`` with what is there, so that order does not matter), and
+    ``terms`` amends the named terms of that content: the larger in magnitude stays, so that order does not matter, and
     ``choice`` says whether it counts as consumption. ``append_ms`` is the broker's time, for freshness only.
     """
 

@@ -14,6 +14,7 @@ from libs.adapters.event_log import topic_specs
 from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import ContentStore, GroupReader, PartitionReader, Producer, TopicAdmin, UserHistory
 from libs.errors import StoreUnavailable
+from libs.text.vectors import TextVectors
 from services.ingest.app import EventIntake, create_app
 from services.ingest.catalogue import CatalogueFollower
 from services.ingest.contents import ContentIntake
@@ -23,7 +24,6 @@ from services.ingest.patience import patiently
 from services.ingest.projector import Projector
 from services.ingest.puts import Puts
 from services.ingest.settings import Settings
-from services.ingest.vectors import TextVectors
 
 log = structlog.get_logger(__name__)
 

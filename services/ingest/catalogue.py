@@ -17,10 +17,11 @@ from libs.errors import BadEvent, StoreUnavailable
 from libs.events.codec import decode_content
 from libs.events.schema import Content
 from libs.events.topics import CONTENTS
+from libs.text.vectors import TextVectors
 from services.ingest.contents import content_of, record_of
 from services.ingest.patience import patiently
 from services.ingest.puts import Puts
-from services.ingest.vectors import TextVectors
+from services.ingest.vectors import with_vector
 
 log = structlog.get_logger(__name__)
 
@@ -162,7 +163,7 @@ class CatalogueFollower:
     async def _with_vector(self, row: StoredContent) -> StoredContent:
         if row.embedding is not None or self._vectors is None:
             return row
-        return await self._vectors.complete(row)
+        return await with_vector(row, self._vectors)
 
 
 def _digest(content: Content) -> _Published:

@@ -12,8 +12,9 @@ from libs.events.codec import encode
 from libs.events.problems import describe
 from libs.events.schema import Content, Number, TimestampMs
 from libs.events.topics import CONTENTS, content_key
+from libs.text.vectors import TextVectors
 from services.ingest.puts import Puts
-from services.ingest.vectors import TextVectors
+from services.ingest.vectors import with_vector
 
 Origin: TypeAlias = Literal["given", "computed", "none"]
 
@@ -89,7 +90,7 @@ class ContentIntake:
         stored = _parse(content_id, body, self._vector_size)
         origin: Origin = "none" if stored.embedding is None else "given"
         if stored.embedding is None and self._vectors is not None:
-            stored, origin = await self._vectors.complete(stored), "computed"
+            stored, origin = await with_vector(stored, self._vectors), "computed"
         with self._puts.running(stored.content_id):
             await self._contents.put(stored)
             if not all(await self._producer.append([record_of(content_of(stored))], self._append_timeout_s)):

@@ -1,67 +1,12 @@
 """Text vectors for contents that come without one."""
 
-import asyncio
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import Protocol
-
-import numpy as np
 
 from libs.adapters.ports import StoredContent
-from libs.errors import RefusedStart
+from libs.text.vectors import TextVectors
 
 
-class TextModel(Protocol):
-    """A trained text model: the same text gets the same vector in every process."""
-
-    @property
-    def version(self) -> str:
-        """Name of this training, the ``vector_version`` of what it infers."""
-
-    def infer(self, title: str, description: str) -> np.ndarray:
-        """Return the text's vector."""
-
-
-class TextVectors:
-    """Infers off the event loop, one text at a time: a flood of contents shall not take every thread."""
-
-    def __init__(self, model: TextModel) -> None:
-        self._model = model
-        self._thread = ThreadPoolExecutor(1, "doc2vec")
-
-    @property
-    def version(self) -> str:
-        """Vector version of what ``complete`` adds."""
-        return self._model.version
-
-    async def complete(self, content: StoredContent) -> StoredContent:
-        """Return the content with the vector of its title and description."""
-        loop = asyncio.get_running_loop()
-        vector = await loop.run_in_executor(self._thread, self._model.infer, content.title, content.description)
-        return replace(content, embedding=tuple(vector.tolist()), vector_version=self._model.version)
-
-    def close(self) -> None:
-        """Let the thread end."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
-
-
-def load_vectors(path: str, vector_size: int) -> TextVectors | None:
-    """Return the text model in a folder; None for an empty path.
-
-    Raises
-    ------
-    RefusedStart
-        The folder holds no usable model, one of another vector size, or gensim is not installed.
-    """
-    if not path:
-        return None
-    try:
-        from libs.text.doc2vec import Doc2VecModel  # gensim: only where a model is wanted
-    except ImportError as error:
-        raise RefusedStart(f"MOARD_DOC2VEC_PATH={path} needs gensim: install moard[text], or leave it empty") from error
-    model = Doc2VecModel.load(path)
-    if model.vector_size != vector_size:
-        raise RefusedStart(
-            f"MOARD_DOC2VEC_PATH={path} makes vectors of {model.vector_size}, MOARD_VECTOR_SIZE is {vector_size}"
-        )
-    return TextVectors(model)
+async def with_vector(content: StoredContent, vectors: TextVectors) -> StoredContent:
+    """Return the content with the vector of its title and description."""
+    vector = await vectors.one(content.title, content.description)
+    return replace(content, embedding=tuple(vector.tolist()), vector_version=vectors.version)

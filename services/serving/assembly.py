@@ -17,9 +17,9 @@ from libs.adapters.ports import ContentStore, PartitionReader, Producer, Snapsho
 from libs.errors import StoreUnavailable
 from libs.rl.action_space import ActionSpace
 from libs.rl.slates import Exploration
+from libs.text.vectors import TextVectors
 from services.serving.contents import Contents
 from services.serving.contents_feed import ContentsFeed
-from services.serving.embeddings import TextVectors
 from services.serving.last_good import LastGood
 from services.serving.model_watcher import ModelWatcher
 from services.serving.outbox import Outbox

@@ -16,7 +16,7 @@ from libs.events.codec import decode_content, encode
 from libs.events.schema import Content
 from libs.events.topics import CONTENTS, content_key
 from libs.rl.action_space import PADDING, ActionSpace
-from services.serving.embeddings import TextVectors
+from libs.text.vectors import TextVectors
 from services.serving.ranking import Candidates
 
 log = structlog.get_logger(__name__)

@@ -15,13 +15,13 @@ from libs.adapters.metrics import IngestMetrics
 from libs.events.codec import decode_event
 from libs.events.schema import Event
 from libs.events.topics import EVENTS
+from libs.text.vectors import TextVectors
 from services.ingest.app import EventIntake, create_app
 from services.ingest.contents import ContentIntake
 from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
 from services.ingest.puts import Puts
 from services.ingest.settings import Settings
-from services.ingest.vectors import TextVectors
 
 
 class PartlyDeafProducer(MemoryProducer):

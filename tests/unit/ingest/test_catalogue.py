@@ -13,10 +13,10 @@ from libs.adapters.ports import Outgoing, StoredContent
 from libs.errors import StoreUnavailable
 from libs.events.codec import decode_content
 from libs.events.topics import CONTENTS
+from libs.text.vectors import TextVectors
 from services.ingest.catalogue import GROUP, CatalogueFollower
 from services.ingest.contents import ContentIntake
 from services.ingest.puts import Puts
-from services.ingest.vectors import TextVectors
 from tests.unit.ingest.stand import settings_of, until
 
 

@@ -9,8 +9,8 @@ import pytest
 from libs.adapters.memory import MemoryContentStore
 from libs.events.codec import decode_content
 from libs.events.topics import CONTENTS
+from libs.text.vectors import TextVectors
 from services.ingest.answers import ContentAnswer, RejectedField
-from services.ingest.vectors import TextVectors
 from tests.unit.ingest.stand import Stand, settings_of
 
 

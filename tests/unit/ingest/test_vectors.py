@@ -7,7 +7,8 @@ import pytest
 from libs.adapters.ports import StoredContent
 from libs.errors import RefusedStart
 from libs.text.doc2vec import train
-from services.ingest.vectors import load_vectors
+from libs.text.vectors import load_text_vectors
+from services.ingest.vectors import with_vector
 
 
 @pytest.fixture(scope="module")
@@ -18,13 +19,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_no_path_no_model() -> None:
-    assert load_vectors("", 3) is None
+    assert load_text_vectors("", 3) is None
 
 
 async def test_a_model_completes_contents(folder: Path) -> None:
-    vectors = load_vectors(str(folder), 3)
+    vectors = load_text_vectors(str(folder), 3)
     assert vectors is not None
-    first, second = [await vectors.complete(StoredContent(1, title="a con")) for _ in range(2)]
+    first, second = [await with_vector(StoredContent(1, title="a con"), vectors) for _ in range(2)]
     assert first == second
     assert first.embedding is not None
     assert len(first.embedding) == 3
@@ -45,4 +46,4 @@ def test_a_model_that_cannot_be_used_is_refused_by_the_settings_name(folder: Pat
     else:
         size = 300
     with pytest.raises(RefusedStart, match="MOARD_DOC2VEC_PATH"):
-        load_vectors(str(path), size)
+        load_text_vectors(str(path), size)

@@ -7,7 +7,7 @@ import pytest
 
 from libs.adapters.memory import MemoryLog
 from libs.events.topics import EVENTS
-from services.serving.embeddings import TextVectors
+from libs.text.vectors import TextVectors
 from tests.unit.serving.world import VECTOR, EchoModel, WorldFactory, until
 
 PAGE = "http://localhost:3000"

@@ -10,7 +10,7 @@ from libs.adapters.ports import Outgoing, StoredContent
 from libs.events.codec import decode_content
 from libs.events.schema import Content
 from libs.events.topics import CONTENTS, content_key
-from services.serving.embeddings import TextVectors
+from libs.text.vectors import TextVectors
 from tests.unit.serving.world import VECTOR, EchoModel, World, WorldFactory, until, vector
 
 

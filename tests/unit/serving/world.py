@@ -21,8 +21,8 @@ from libs.events.schema import Content, Impression
 from libs.events.topics import CONTENTS, EVENTS, content_key
 from libs.rl.snapshot import FORMAT, Snapshot, arch
 from libs.rl.snapshot import encode as encode_snapshot
+from libs.text.vectors import TextVectors
 from services.serving.assembly import Serving
-from services.serving.embeddings import TextVectors
 from services.serving.settings import Settings
 from tests.snapshots import random_snapshot
 

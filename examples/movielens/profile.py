@@ -22,7 +22,9 @@ PROFILE = (
     Deviation("MOARD_INGEST_HISTORY_DEADLINE_MS", "500", "For the same reason: the next request wants this click."),
     Deviation("MOARD_LEARNER_WINDOWS", "compressed", "Six months pass in two minutes, so windows are seconds."),
     Deviation("MOARD_LEARNER_TAU_S", "1", "The median gap between a user's requests, in the time of the replay."),
-    Deviation("MOARD_LEARNER_REPLAY_RATIO", "6", "Samples per row: best on MovieLens, and half the work (docs/learning.md)."),
+    Deviation(
+        "MOARD_LEARNER_REPLAY_RATIO", "6", "Samples per row: best on MovieLens, and half the work (docs/learning.md)."
+    ),
     Deviation("MOARD_LEARNER_LEARNING_STARTS", "100", "Rows before the first update: there are 940 users to know."),
 )
 

@@ -28,9 +28,6 @@ class Settings(StackSettings):
     ingest_shutdown_ms: PositiveInt = Field(
         10_000, description="Milliseconds after SIGTERM for running requests; longer than the append deadline."
     )
-    history_min_dwell_ms: int = Field(
-        10_000, ge=0, description="Milliseconds of dwell from which a view counts as consumed: long enough to read on."
-    )
     projector_records: PositiveInt = Field(
         500, description="Records the projector takes in one turn; HTTP requests wait for its decoding, about 4 ms."
     )

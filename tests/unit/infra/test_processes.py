@@ -97,8 +97,9 @@ def test_a_slow_start_is_given_up_at_the_deadline(sleeper: Child) -> None:
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_no_child_survives_a_parent_that_dies(tmp_path: Path, number: int) -> None:
     script = f"""
-import os, pathlib, time
+import os, pathlib, signal, time
 from infra.child import Child
+signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the tests run in the background of a shell
 child = Child("sleeper", pathlib.Path({str(tmp_path / "child.log")!r}))
 child.start(["sleep", "600"], os.environ, pathlib.Path({str(tmp_path)!r}))
 print(child.identity.pid, flush=True)
@@ -110,8 +111,11 @@ time.sleep(600)
         assert parent.stdout is not None
         child = identify(int(parent.stdout.readline()))
         assert child is not None
-        parent.send_signal(number)
-        assert wait_gone(child, deadline_s=20)
+        try:
+            parent.send_signal(number)
+            assert wait_gone(child, deadline_s=20)
+        finally:
+            parent.kill()
 
 
 def test_a_detached_child_survives_its_parent(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ local newest = math.max(tonumber(redis.call('GET', epochs) or 0), tonumber(held[
 if tonumber(epoch) < newest then
   return {'epoch', tostring(newest)}
 end
-if tonumber(version) <= tonumber(held[1] or -1) then
+if tonumber(version) <= (tonumber(held[1] or -1) or -1) then  -- a pointer that is no number holds nothing
   return {'version', held[1]}
 end
 if redis.call('EXISTS', staged) == 0 then
@@ -95,7 +95,11 @@ class RedisSnapshotStore:
         """Return what the pointer names, None when it names nothing."""
         async with reaching_redis():
             version = await self._redis.hget(self._key("current"), "version")
-            return None if version is None else _meta(await self._redis.hgetall(self._key(f"meta:{int(version)}")))
+            if version is None:
+                return None
+            if not version.isdigit():
+                raise SnapshotRejected("header", f"the pointer names version {version!r}, which is no number")
+            return _meta(await self._redis.hgetall(self._key(f"meta:{int(version)}")))
 
     async def load(self, version: int) -> tuple[SnapshotMeta, bytes]:
         """Return one kept version; raises ``NoSnapshot`` when it is gone."""

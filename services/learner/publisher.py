@@ -10,7 +10,7 @@ import structlog
 
 from libs.adapters.ports import SnapshotMeta, SnapshotStore, TopicPartition
 from libs.adapters.telemetry import LearnerMetrics
-from libs.errors import Fenced, StoreUnavailable
+from libs.errors import Fenced, SnapshotRejected, StoreUnavailable
 from libs.rl import snapshot as encoding
 from services.learner.trainer import Taken, Trainer
 
@@ -102,6 +102,9 @@ class SnapshotPublisher:
                 current = await self._store.current()
             except StoreUnavailable:
                 current = None
+            except SnapshotRejected as error:  # nobody can read it: publishing again replaces it
+                log.warning("snapshot.pointer_unreadable", error=str(error))
+                current, self._pointer_gone = None, True
             else:
                 if current is None and not self._pointer_gone:
                     log.info("snapshot.pointer_gone")

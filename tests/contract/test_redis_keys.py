@@ -66,6 +66,18 @@ async def test_unreadable_metadata_is_rejected_by_name(redis: Any, model: str, s
     assert await snapshots.current() is None
 
 
+async def test_an_unreadable_pointer_is_rejected_until_it_is_replaced(
+    redis: Any, model: str, snapshots: RedisSnapshotStore
+) -> None:
+    await redis.hset(f"snap:{model}:current", mapping={"version": "nonsense", "epoch": "1"})
+    with pytest.raises(SnapshotRejected, match="nonsense"):
+        await snapshots.current()
+    await snapshots.publish(*snapshot(21))
+    current = await snapshots.current()
+    assert current is not None
+    assert current.version == 21
+
+
 async def test_histories_expire_after_months_and_the_generation_never(redis: Any, stack: Addresses) -> None:
     prefix = f"test-{uuid.uuid4().hex}"
     histories = RedisUserHistory(stack.redis_url, prefix=prefix)

@@ -1,5 +1,6 @@
 """What ingest, projector and serving rely on of user histories, held against Redis and against the twin."""
 
+import asyncio
 import itertools
 
 import pytest
@@ -26,6 +27,11 @@ async def test_visits_come_back_newest_first_whatever_their_order(histories: Use
     assert await histories.recent("ann", 10) == [visit for _, visit in visits(5, 3, 2, 1)]
     assert await ids(histories, limit=2) == [105, 103]
     assert await ids(histories, limit=0) == []
+
+
+async def test_more_callers_than_connections_wait_for_their_turn(histories: UserHistory) -> None:
+    await histories.append(visits(1))
+    assert await asyncio.gather(*(ids(histories) for _ in range(300))) == [[101]] * 300
 
 
 async def test_appending_twice_changes_nothing(histories: UserHistory) -> None:

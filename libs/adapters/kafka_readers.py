@@ -183,17 +183,6 @@ class KafkaGroupReader(_Reader):
         """Commit what was returned by ``poll`` so far; False when the broker did not take it in 5 s."""
         return not self._live.assignment() or await self._commit(None)
 
-    async def rewind(self) -> None:
-        """Seek every assigned partition to the beginning of what is retained."""
-        if not self._live.assignment():
-            return  # more members than partitions: there is nothing of this member's to read again
-        try:
-            found = await self._live.seek_to_beginning()
-        except KafkaError as error:
-            raise StoreUnavailable(f"rewinding failed: {error!r}") from error
-        if not found:
-            raise StoreUnavailable("rewinding timed out")
-
 
 def _kafka(partitions: Iterable[TopicPartition]) -> list[aiokafka.TopicPartition]:
     return [aiokafka.TopicPartition(*tp) for tp in partitions]

@@ -128,12 +128,6 @@ class MemoryGroupReader:
         self._group.committed.update(self._cursor.positions)
         return True
 
-    async def rewind(self) -> None:
-        """Seek to the beginning of what is retained."""
-        self._adopt()
-        for tp in self._cursor.positions:
-            self._cursor.positions[tp] = self._log.partition(tp).beginning
-
     def lag(self) -> dict[TopicPartition, int]:
         """Return end minus position."""
         return self._cursor.lag()

@@ -104,9 +104,6 @@ class GroupReader(Protocol):
     async def commit(self) -> bool:
         """Commit what was returned by ``poll`` so far; False when the broker did not take it in 5 s."""
 
-    async def rewind(self) -> None:
-        """Seek every assigned partition to the beginning of what is retained."""
-
     def lag(self) -> dict[TopicPartition, int]:
         """High water mark minus position for each assigned partition; local, never blocks."""
 

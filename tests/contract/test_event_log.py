@@ -169,15 +169,6 @@ async def _caught_up(reader: object) -> bool:
     return set(reader.lag().values()) == {0}  # type: ignore[attr-defined]
 
 
-async def test_a_rewound_group_reads_everything_again(event_log: EventLog) -> None:
-    topic = await event_log.filled(10)
-    reader = await event_log.group(f"group-{topic}", topic)
-    await read(reader, 10)
-    assert await reader.commit()
-    await reader.rewind()
-    assert len(await read(reader, 10)) == 10
-
-
 async def test_two_members_share_the_partitions(event_log: EventLog) -> None:
     topic = await event_log.filled(40, partitions=4)
     group = f"group-{topic}"

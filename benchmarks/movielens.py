@@ -5,12 +5,13 @@ the same code. Three seeds take about five minutes on one core.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.differences import differences
 from benchmarks.harness import Bench
 from examples.movielens import dataset
 from examples.movielens.protocol import (
@@ -43,7 +44,7 @@ def run(bench: Bench) -> None:
     """Record clicks per request by fifths of the stream, for moard and the rankers it must beat."""
     torch.set_num_threads(1)
     data = dataset.load()
-    bench.note(f"{_differences()}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
+    bench.note(f"{differences(SETTINGS)}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
     for seed in range(bench.seed, bench.seed + (1 if bench.short else SEEDS)):
         stream = turns(data.ratings, "popularity", seed)[: SHORT_TURNS if bench.short else None]
         rankers = {"random": random_clicks, "popularity": popularity_clicks, "oracle": oracle_clicks}
@@ -54,13 +55,6 @@ def run(bench: Bench) -> None:
         for name, series in clicks.items():
             for number, mean in enumerate(by_fifths(series), start=1):
                 bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // 5, seed)
-
-
-def _differences() -> str:
-    defaults = AgentSettings()
-    pairs = ((name.name, getattr(SETTINGS, name.name), getattr(defaults, name.name)) for name in fields(AgentSettings))
-    changed = [f"{name} {ours} instead of {default}" for name, ours, default in pairs if ours != default]
-    return f"settings: {', '.join(changed)}"
 
 
 @dataclass(slots=True)

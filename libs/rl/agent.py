@@ -1,7 +1,6 @@
 """The agent: row changes in, updates when due, snapshots out."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
@@ -10,12 +9,13 @@ from torch import Tensor
 
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
-from libs.rl.batch import Batch, draw, gather
+from libs.rl.batch import draw, gather
 from libs.rl.features import encode_context, log_counts
 from libs.rl.id_tables import IdTables
-from libs.rl.networks import A_EMPTY, VALUE_WEIGHTS, N, RankingNetwork, U, soft_update
+from libs.rl.networks import VALUE_WEIGHTS, RankingNetwork, soft_update
 from libs.rl.popularity import Popularity
 from libs.rl.replay import NewRow, Replay, key_of
+from libs.rl.report import Report, report_of
 from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
@@ -25,21 +25,6 @@ from libs.rl.update import Outputs, continuation_values, forward, loss_parts
 __all__ = ["Agent", "AgentSettings", "Report"]
 
 _FORCED_ROWS: Final = 32  # a gradient of one row alone would jerk the weights
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What one update did. When ``finite`` is false it changed no weight, and its rows count as not yet trained."""
-
-    loss: Mapping[str, float]
-    q_mean: float
-    q_max: float
-    td_p50: float
-    td_p99: float
-    gradient_norm: float
-    gap_p50_s: float
-    batch: int
-    finite: bool
 
 
 class Agent:
@@ -71,6 +56,7 @@ class Agent:
         )
         self._untrained: dict[int, list[tuple[str, int]]] = {}
         self._trained: list[tuple[str, int]] = []
+        self._good = agent_state.learned(self)
 
     @property
     def rows(self) -> int:
@@ -146,7 +132,8 @@ class Agent:
         finite = bool(np.isfinite(norm))
         if finite:
             self._mark_trained(slots)
-        return _report(parts, outputs, continuation, batch, norm, finite)
+        ages = self.replay.ages(slots)
+        return report_of(parts, outputs, continuation, batch, ages, self.settings, norm, finite)
 
     def trained(self) -> list[tuple[str, int]]:
         """Return, once each, interactions (event id, append ms) that were in a gradient since the last call."""
@@ -178,6 +165,14 @@ class Agent:
             ),
         )
 
+    def keep(self) -> None:
+        """Remember what has been learned as something to go back to."""
+        self._good = agent_state.learned(self)
+
+    def go_back(self) -> None:
+        """Forget what was learned since the last ``keep``; rows, counts and the number of updates stay."""
+        agent_state.relearn(self, self._good)
+
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return a copy of everything the agent is: arrays by name, and the rest as JSON values."""
         return agent_state.save(self)
@@ -193,6 +188,7 @@ class Agent:
         """
         agent = cls(settings, int(meta["vector_size"]), int(meta["seed"]))
         agent_state.load(agent, arrays, meta)
+        agent.keep()
         return agent
 
     def _open(self, row: Opened) -> None:
@@ -292,26 +288,3 @@ class Agent:
 
 def _gradient(leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-
-
-def _report(
-    parts: Mapping[str, Tensor], outputs: Outputs, continuation: Tensor, batch: Batch, norm: float, finite: bool
-) -> Report:
-    values = outputs.values.detach().numpy()
-    q = (values[:, N, None] + outputs.advantage.detach().numpy())[batch.chosen & ~batch.organic[:, None]]
-    settled = batch.settled
-    error = np.sort(np.abs(batch.rewards.sum(axis=1) + continuation.numpy() - values[:, U])[settled])
-    td_p50, td_p99 = (float(error[int(q * len(error))]) if len(error) else 0.0 for q in (0.5, 0.99))
-    empty = values[settled][:, N] + values[settled][:, A_EMPTY]
-    seen = np.concatenate([q, empty])
-    return Report(
-        loss={name: float(part.detach()) for name, part in parts.items()},
-        q_mean=float(q.mean()) if len(q) else 0.0,
-        q_max=float(np.abs(seen).max()) if len(seen) else 0.0,
-        td_p50=td_p50,
-        td_p99=td_p99,
-        gradient_norm=norm,
-        gap_p50_s=float(np.median(batch.gap_s)) if len(batch.gap_s) else 0.0,
-        batch=len(batch.slots),
-        finite=finite,
-    )

@@ -13,15 +13,33 @@ FORMAT = 1
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
+def learned(agent: "Agent") -> dict[str, np.ndarray]:
+    """Return copies of all that updates change: networks, id tables, optimisers."""
+    arrays = {f"network.{name}": tensor.numpy().copy() for name, tensor in agent.network.state_dict().items()}
+    arrays |= {f"target.{name}": tensor.numpy().copy() for name, tensor in agent.target.items()}
+    arrays |= {f"tables.{name}": tensor.numpy().copy() for name, tensor in agent.tables.tensors().items()}
+    return arrays | _save_optimiser(agent)
+
+
+def relearn(agent: "Agent", arrays: Mapping[str, np.ndarray]) -> None:
+    """Make an agent's networks, id tables and optimisers those that ``learned`` returned."""
+    agent.network.load_state_dict({name: _tensor(arrays, f"network.{name}") for name in agent.network.state_dict()})
+    online = agent.network.state_dict()
+    # A target that was not kept (another setting of ``target``) begins where the online network is.
+    agent.target = {
+        name: _tensor(arrays, f"target.{name}") if f"target.{name}" in arrays else online[name].clone()
+        for name in agent.target
+    }
+    agent.tables.load({name: _tensor(arrays, f"tables.{name}") for name in agent.tables.tensors()})
+    _load_optimiser(agent, arrays)
+
+
 def save(agent: "Agent") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return copies of the agent's arrays by name, and everything else as JSON values."""
     replay, meta = agent.replay.save()
     arrays = {f"replay.{name}": array for name, array in replay.items()}
     arrays |= {f"space.{name}": getattr(agent.space, name).copy() for name in ("ids", "vectors", "hidden")}
-    arrays |= {f"network.{name}": tensor.numpy().copy() for name, tensor in agent.network.state_dict().items()}
-    arrays |= {f"target.{name}": tensor.numpy().copy() for name, tensor in agent.target.items()}
-    arrays |= {f"tables.{name}": tensor.numpy().copy() for name, tensor in agent.tables.tensors().items()}
-    arrays |= _save_optimiser(agent)
+    arrays |= learned(agent)
     arrays["consumptions"] = agent.popularity.consumptions.copy()
     return arrays, {
         "format": FORMAT,
@@ -52,10 +70,7 @@ def load(agent: "Agent", arrays: Mapping[str, np.ndarray], meta: Mapping[str, An
     vectors, hidden = arrays["space.vectors"], arrays["space.hidden"]
     for at, content_id in enumerate(arrays["space.ids"].tolist()[1:], start=1):
         agent.space.put(content_id, vectors[at], bool(hidden[at]))
-    agent.network.load_state_dict({name: _tensor(arrays, f"network.{name}") for name in agent.network.state_dict()})
-    agent.target = {name: _tensor(arrays, f"target.{name}") for name in agent.target}
-    agent.tables.load({name: _tensor(arrays, f"tables.{name}") for name in agent.tables.tensors()})
-    _load_optimiser(agent, arrays)
+    relearn(agent, arrays)
     agent.popularity.consumptions = arrays["consumptions"].copy()
     agent.popularity.total, agent.popularity.weighted = meta["consumed"]["total"], meta["consumed"]["weighted"]
     agent.updates, agent.samples, agent.lost = meta["updates"], meta["samples"], meta["lost"]
@@ -77,6 +92,7 @@ def _save_optimiser(agent: "Agent") -> dict[str, np.ndarray]:
 
 
 def _load_optimiser(agent: "Agent", arrays: Mapping[str, np.ndarray]) -> None:
+    agent.optimiser.state.clear()
     for name, parameter in agent.network.named_parameters():
         keys = [key for key in ("step", *_MOMENTS) if f"optimiser.{key}.{name}" in arrays]
         if keys:

@@ -117,6 +117,11 @@ class Replay:
         """Tell which serials still name a row of the ring."""
         return (serials >= 0) & (serials >= self.inserted - self.capacity) & (serials < self.inserted)
 
+    def ages(self, slots: Int64[np.ndarray, "B"]) -> Int64[np.ndarray, "B"]:
+        """Return how many rows came after those in the given slots."""
+        ages: np.ndarray = (self.inserted - 1 - slots) % self.capacity
+        return ages
+
     def insert(self, key: int, row: NewRow, organic: bool = False) -> int:
         """Put a row that is not in the buffer at the head of the ring, over the oldest one; return its slot."""
         serial, slot = self.inserted, self.inserted % self.capacity

@@ -2,12 +2,14 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, TypeAlias
 
 from libs.rl.rewards import RewardSpec
 from libs.rl.slates import Consumption
 
 MAX_CAPACITY: Final = 50_000_000
+
+Target: TypeAlias = Literal["onpolicy", "greedy"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +28,13 @@ class AgentSettings:
     """Seconds that ``gamma`` discounts once: set it to the median gap between requests of a session, as reported."""
     consumption: Consumption = "multi"
     """``multi``: several contents of a slate may be consumed. ``single``: at most one (SlateQ)."""
+    target: Target = "onpolicy"
+    """What a story's continuation is worth. ``onpolicy``: the value of a request under the policy that serves.
+    ``greedy``: the value, by the target network, of the slate the online network would choose from what was offered
+    (Double DQN); for logs of a poor policy, at three times the work."""
+    cql_weight: float = 0.0
+    """Weight of the penalty on advantages of contents that were offered and not consumed (conservative Q-learning);
+    above 0 only for logs of a policy that never explored."""
     context_numbers: tuple[str, ...] = ()
     """Names of context numbers that are inputs as they are; everything else is hashed."""
     reward: RewardSpec = field(default_factory=RewardSpec)
@@ -65,12 +74,22 @@ class AgentSettings:
         _within("target_rate", self.target_rate, 0, 1)
         for name in ("tau_s", "replay_ratio", "lr", "lr_final", "id_lr", "clip_norm"):
             _within(name, getattr(self, name), 1e-12, math.inf)
-        for name in ("beta", "organic_weight", "weight_decay"):
+        for name in ("beta", "organic_weight", "weight_decay", "cql_weight"):
             _within(name, getattr(self, name), 0, math.inf)
         for name in ("batch_size", "capacity", "learning_starts", "lr_decay_updates"):
             _within(name, getattr(self, name), 1, MAX_CAPACITY)
         if self.consumption not in ("multi", "single"):
             raise ValueError(f"consumption must be 'multi' or 'single', not {self.consumption!r}")
+        if self.target not in ("onpolicy", "greedy"):
+            raise ValueError(f"target must be 'onpolicy' or 'greedy', not {self.target!r}")
+
+    def value_bound(self, slate_size: int) -> float:
+        """Return what no true value exceeds in magnitude: so many rewards for every request, for ever.
+
+        Holds because a gap discounts at least once (rl.md §4).
+        """
+        contents = slate_size if self.consumption == "multi" else 1
+        return contents * max(abs(self.reward.low), abs(self.reward.high)) / (1 - self.gamma)
 
     def learning_rate(self, updates: int) -> float:
         """Return the step of the weights after so many updates."""

@@ -11,7 +11,9 @@ Rule: TypeAlias = Literal["value", "a", "p"]
 Consumption: TypeAlias = Literal["multi", "single"]
 Arm: TypeAlias = Literal["policy", "uniform", "greedy"]
 
-_DINKELBACH_STEPS: Final = 6  # converges superlinearly; the sixth step never changed a slate on the benches
+DINKELBACH_STEPS: Final = 6
+"""Most steps of Dinkelbach's method: it converges superlinearly, the sixth never changed a slate on the benches."""
+
 _FLAT: Final = 1e-6  # a spread below this share of the largest score is rounding, not preference
 
 
@@ -80,7 +82,7 @@ def _fractional_scores(
     advantage = scores.advantage.astype(np.float64)
     value = scores.a_empty
     marginal = weights * (advantage - value)
-    for _ in range(_DINKELBACH_STEPS):
+    for _ in range(DINKELBACH_STEPS):
         best = np.argsort(-marginal, kind="stable")[:size]
         ratio = float((weights[best] @ advantage[best] + nothing * scores.a_empty) / (weights[best].sum() + nothing))
         if ratio == value:

@@ -1,7 +1,7 @@
 """The reader ports on Kafka: by assigned partitions, and as a member of a group."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable, Mapping
+from collections.abc import Awaitable, Collection, Iterable, Mapping
 from typing import Any, Final
 
 import aiokafka
@@ -133,12 +133,12 @@ class KafkaPartitionReader(_Reader):
         for tp, offset in offsets.items():  # nothing awaits in between, or aiokafka would look for a position itself
             consumer.seek(aiokafka.TopicPartition(*tp), beginnings[tp] if offset < 0 else offset)
 
-    def pause(self) -> None:
-        """Stop fetching."""
-        self._live.pause(*self._live.assignment())
+    def pause(self, partitions: Collection[TopicPartition] | None = None) -> None:
+        """Stop fetching these partitions, or all."""
+        self._live.pause(*(self._live.assignment() if partitions is None else _kafka(partitions)))
 
     def resume(self) -> None:
-        """Fetch again."""
+        """Fetch all partitions again."""
         self._live.resume(*self._live.paused())
 
     def positions(self) -> dict[TopicPartition, int]:

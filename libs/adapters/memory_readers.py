@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from libs.adapters.log_errors import out_of_range
 from libs.adapters.memory_log import MemoryLog
@@ -15,13 +15,13 @@ class _Cursor:
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
         self.positions: dict[TopicPartition, int] = {}
-        self.paused = False
+        self.paused: set[TopicPartition] = set()
         self._turn = 0
 
     def take(self, max_records: int) -> list[Record]:
-        if self.paused or not self._log.available or not self.positions:
+        assigned = [tp for tp in self.positions if tp not in self.paused]
+        if not self._log.available or not assigned:
             return []
-        assigned = list(self.positions)
         self._turn = (self._turn + 1) % len(assigned)
         taken: list[Record] = []
         for tp in assigned[self._turn :] + assigned[: self._turn]:
@@ -65,13 +65,13 @@ class MemoryPartitionReader:
         """Return the next records; raises ``RefusedStart`` at an offset the log does not hold."""
         return await _poll(self._log, lambda: self._cursor.take(max_records), timeout_ms)
 
-    def pause(self) -> None:
-        """Stop returning records."""
-        self._cursor.paused = True
+    def pause(self, partitions: Collection[TopicPartition] | None = None) -> None:
+        """Stop returning records of these partitions, or of all."""
+        self._cursor.paused |= set(self._cursor.positions if partitions is None else partitions)
 
     def resume(self) -> None:
-        """Return records again."""
-        self._cursor.paused = False
+        """Return records of all partitions again."""
+        self._cursor.paused = set()
         self._log.wake()
 
     def positions(self) -> dict[TopicPartition, int]:

@@ -5,7 +5,7 @@ runs against both. Adapters carry bytes and ids, retry what is worth retrying, a
 other side does not answer within their deadline.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
@@ -67,11 +67,11 @@ class PartitionReader(Protocol):
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
         """Return the next records, each partition in offset order; empty after ``timeout_ms`` of silence or outage."""
 
-    def pause(self) -> None:
-        """Stop fetching; ``poll`` then only keeps the connection alive and returns nothing."""
+    def pause(self, partitions: Collection[TopicPartition] | None = None) -> None:
+        """Stop fetching these partitions, or all: ``poll`` then only keeps the connection alive."""
 
     def resume(self) -> None:
-        """Fetch again."""
+        """Fetch all partitions again."""
 
     def positions(self) -> dict[TopicPartition, int]:
         """Next offset to return for each assigned partition; local, never blocks."""

@@ -135,6 +135,17 @@ async def test_a_paused_reader_returns_nothing_and_then_everything(event_log: Ev
     assert sorted(int(r.value or b"") for r in first + rest) == list(range(20))
 
 
+async def test_single_partitions_can_be_paused(event_log: EventLog) -> None:
+    topic = await event_log.filled(20)
+    reader = await event_log.reader(beginnings(topic))
+    reader.pause([TopicPartition(topic, 0)])
+    found = await read(reader, (await reader.end_offsets())[TopicPartition(topic, 1)])
+    assert {record.partition for record in found} == {1}
+    assert await reader.poll(100, timeout_ms=300) == []
+    reader.resume()
+    assert {record.partition for record in await read(reader, 20 - len(found))} == {0}
+
+
 async def test_an_offset_past_the_end_is_refused_never_jumped(event_log: EventLog) -> None:
     topic = await event_log.filled(3, partitions=1)
     reader = await event_log.reader({TopicPartition(topic, 0): 1_000})

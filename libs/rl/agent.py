@@ -113,6 +113,11 @@ class Agent:
             return batch
         return min(batch, max(self.untrained, _FORCED_ROWS)) if force and self.untrained else 0
 
+    def make_room(self) -> None:
+        """Let the tables hold every content known by now; ``update`` and ``snapshot`` do so by themselves."""
+        self.popularity.grow(len(self.space))
+        self.tables.grow(len(self.space))
+
     def ready(self) -> bool:
         """Tell whether the replay ratio allows an update."""
         return self.due() > 0
@@ -121,8 +126,7 @@ class Agent:
         """Take one gradient step and return what it did."""
         slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng)
         batch = gather(self.replay, slots, self.settings.reward)
-        self.popularity.grow(len(self.space))
-        self.tables.grow(len(self.space))
+        self.make_room()
         draws = draw(batch, self.popularity.consumptions, self.settings.id_dropout, self.rng)
         outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
         continuation = continuation_values(self.target, self.tables, self.space, batch, self.settings)
@@ -142,8 +146,7 @@ class Agent:
 
     def snapshot(self) -> Snapshot:
         """Return a copy of everything that ranks, with the contents that learning has touched."""
-        self.popularity.grow(len(self.space))
-        self.tables.grow(len(self.space))
+        self.make_room()
         size = len(self.space)
         counts = self.popularity.consumptions[:size]
         touched = np.flatnonzero((counts > 0) | self.tables.touched()[:size])

@@ -27,7 +27,9 @@ from services.learner.join_metrics import JoinMetrics
 from services.learner.log_watch import LogWatch
 from services.learner.loop import finish, learn
 from services.learner.publisher import Lineage, SnapshotPublisher, gate_of
+from services.learner.records import ArrivingRecords, MergedRecords, Records
 from services.learner.resume import config_of, find_checkpoint, start_offsets
+from services.learner.schedules import LiveSchedule, LogSchedule, Schedule
 from services.learner.settings import Settings
 from services.learner.trainer import Trainer
 from services.learner.training_metrics import TrainingMetrics
@@ -190,9 +192,11 @@ class Learner:
         agent, attribution = await asyncio.to_thread(self._restore_state, origin.manifest)
         training = TrainingMetrics(metrics, clock_ms)
         training.start_from(agent.inserted, agent.samples)
-        trainer = Trainer(agent, training, settings.learner_queue_changes, settings.learner_backlog_replay_ratio)
+        records, schedule = self._schedule()
+        trainer = Trainer(agent, training, schedule, settings.learner_queue_changes)
         events = EventIntake(
             self._ports.reader,
+            records,
             self._ports.dead_letters,
             metrics,
             clock_ms,
@@ -217,6 +221,13 @@ class Learner:
         )
         watch = LogWatch(self._ports.reader, events, metrics, settings.learner_watchdog_s, clock_ms)
         return Parts(events, attribution, trainer, snapshots, checkpoints, watch, JoinMetrics(attribution, metrics))
+
+    def _schedule(self) -> tuple[Records, Schedule]:
+        """Return in which order records are learned from, and when: both by the log, or both as it comes."""
+        settings, reader = self._settings, self._ports.reader
+        if settings.learner_schedule == "log":
+            return MergedRecords(reader, settings.learner_round_records), LogSchedule(settings.learner_batch_size)
+        return ArrivingRecords(reader), LiveSchedule(settings.learner_backlog_replay_ratio)
 
     def _restore_state(self, manifest: Manifest | None) -> tuple[Agent, Attribution]:
         settings = self._settings

@@ -15,6 +15,7 @@ from libs.events.codec import decode_content, decode_event
 from libs.events.dead_letters import dead_letter
 from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
 from services.learner.attribution import Arrival
+from services.learner.records import Records
 
 log = structlog.get_logger(__name__)
 ResultT = TypeVar("ResultT")
@@ -37,7 +38,7 @@ class PutContent:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one turn of the loop works on."""
+    """What one turn of the loop works on; partitions in ``idle_ms`` hold nothing else appended before that time."""
 
     arrivals: list[Arrival] = field(default_factory=list)
     contents: list[PutContent] = field(default_factory=list)
@@ -48,12 +49,14 @@ class Batch:
 class EventIntake:
     """The learner's partitions as a sequence of batches.
 
-    ``positions`` are the offsets after the batch yielded last: what a checkpoint taken now contains.
+    ``positions`` are the offsets after the batch yielded last: what a checkpoint taken now contains. ``records`` reads
+    from ``reader``, in the order of the schedule.
     """
 
     def __init__(
         self,
         reader: PartitionReader,
+        records: Records,
         dead_letters: Producer,
         metrics: LearnerMetrics,
         clock_ms: Callable[[], int],
@@ -61,6 +64,7 @@ class EventIntake:
         idle_poll_ms: int,
     ) -> None:
         self._reader = reader
+        self._records = records
         self._dead_letters = dead_letters
         self._metrics = metrics
         self._clock_ms = clock_ms
@@ -68,19 +72,17 @@ class EventIntake:
         self._idle_poll_ms = idle_poll_ms
         self._positions: dict[TopicPartition, int] = {}
         self._appended_ms: dict[TopicPartition, int] = {}
-        self._idle_ms: dict[int, int] = {}
         self._stopping = False
         self.busy_at_ms = clock_ms()
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Seek to these offsets (-1: the beginning)."""
-        await self._reader.start(offsets)
-        self._positions = self._reader.positions()
+        self._positions = await self._records.start(offsets)
 
     async def batches(self, max_records: int) -> AsyncIterator[Batch]:
         """Yield what arrives until ``stop``, and an empty batch after each idle moment."""
         while not self._stopping:
-            records = await self._reader.poll(max_records, self._idle_poll_ms)
+            records = await self._records.take(max_records, self._idle_poll_ms)
             batch = await self._decode(records)
             self._settle(records)
             yield batch
@@ -114,15 +116,20 @@ class EventIntake:
     def known_idle(self, ends: Mapping[TopicPartition, int], asked_ms: int) -> None:
         """Note the log ends as of a moment: a partition read up to its end holds nothing appended before that."""
         for tp, end in ends.items():
-            if tp.topic == EVENTS and self._positions.get(tp, 0) >= end:
-                self._idle_ms[tp.partition] = max(asked_ms, self._idle_ms.get(tp.partition, 0))
+            self._records.known_idle(tp, end, self._positions.get(tp, 0), asked_ms)
 
     def waiting_since_ms(self, tp: TopicPartition) -> int:
         """Return a lower bound of the append time of the next record to read."""
-        return max(self._appended_ms.get(tp, 0), self._idle_ms.get(tp.partition, 0) if tp.topic == EVENTS else 0)
+        passed_ms = self._records.passed_ms().get(tp.partition, 0) if tp.topic == EVENTS else 0
+        return max(self._appended_ms.get(tp, 0), passed_ms)
+
+    @property
+    def pending(self) -> int:
+        """Records that were read and wait for what comes before them."""
+        return self._records.pending
 
     async def _decode(self, records: list[Record]) -> Batch:
-        batch = Batch(idle_ms=dict(self._idle_ms))
+        batch = Batch(idle_ms=self._records.passed_ms())
         refused: list[tuple[Record, BadEvent]] = []
         for record in records:
             try:

@@ -58,7 +58,7 @@ class LogWatch:
             log.warning("log.unreachable", error=str(error))
         else:
             self._intake.known_idle(self._ends, asked_ms)
-        if not any(self.lag().values()):
+        if sum(self.lag().values()) <= self._intake.pending:  # all that is known to exist was read
             self._caught_up_ms = self._clock_ms()
         silent_ms = self._clock_ms() - max(self._caught_up_ms, self._intake.busy_at_ms)
         if silent_ms > self._watchdog_ms:

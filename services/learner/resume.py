@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -15,6 +15,8 @@ from services.learner.settings import Settings
 
 log = structlog.get_logger(__name__)
 
+_SCHEDULE: Final = "learner_schedule"
+
 
 def config_of(settings: Settings) -> dict[str, Any]:
     """Return the settings that a checkpoint's arrays and rows depend on, by name.
@@ -26,6 +28,7 @@ def config_of(settings: Settings) -> dict[str, Any]:
         "learner_capacity": settings.learner_capacity,
         "learner_consumption": settings.learner_consumption,
         "learner_context_numbers": list(settings.learner_context_numbers),
+        _SCHEDULE: settings.learner_schedule,
     }
 
 
@@ -89,10 +92,13 @@ def start_offsets(
 
 
 def _require_same_config(manifest: Manifest, config: Mapping[str, Any]) -> None:
-    changed = [name for name, value in config.items() if manifest.config.get(name) != value]
+    saved = {_SCHEDULE: "live", **manifest.config}
+    # Learning on from a rebuild as it comes is fine; what came as it came can never be a function of the log again.
+    free = {_SCHEDULE} if config[_SCHEDULE] == "live" else set()
+    changed = [name for name, value in config.items() if saved.get(name) != value and name not in free]
     if changed:
         told = "; ".join(
-            f"MOARD_{name.upper()} is {config[name]!r}, the checkpoint was made with {manifest.config.get(name)!r}"
+            f"MOARD_{name.upper()} is {config[name]!r}, the checkpoint was made with {saved.get(name)!r}"
             for name in changed
         )
         raise RefusedStart(

@@ -95,6 +95,12 @@ class Settings(StackSettings):
     learner_backlog_replay_ratio: float = Field(
         1.0, ge=0, description="The same while changes are waiting: reading goes first. 0 pauses training meanwhile."
     )
+    learner_schedule: Literal["live", "log"] = Field(
+        "live", description="live: train whenever there is time; log: by the log alone, so that it repeats bit for bit."
+    )
+    learner_round_records: PositiveInt = Field(
+        256, description="Records from one round of updates to the next with schedule log: about six updates."
+    )
     learner_seed: int = Field(0, ge=0, description="Seed of the first weights and of sampling.")
 
     learner_snapshot_interval_s: PositiveFloat = Field(
@@ -129,6 +135,17 @@ class Settings(StackSettings):
         if weights is not None and low is not None:
             RewardSpec(weights, low, high)  # raises ValueError with what is wrong
         return high
+
+    @field_validator("learner_schedule")
+    @classmethod
+    def _batches_can_be_full(cls, schedule: str, info: ValidationInfo) -> str:
+        batch_size, capacity = info.data.get("learner_batch_size", 0), info.data.get("learner_capacity", 0)
+        if schedule == "log" and batch_size > capacity:
+            raise ValueError(
+                f"log trains on full batches only: MOARD_LEARNER_BATCH_SIZE is {batch_size}, but "
+                f"MOARD_LEARNER_CAPACITY holds {capacity} rows"
+            )
+        return schedule
 
     def join_rules(self) -> JoinRules:
         """Return what the join is told."""

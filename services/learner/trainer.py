@@ -15,6 +15,7 @@ from libs.rl.agent import Agent
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Organic, RowChange
 from services.learner.intake import PutContent
+from services.learner.schedules import Schedule
 from services.learner.training_metrics import TrainingMetrics
 
 log = structlog.get_logger(__name__)
@@ -44,14 +45,14 @@ class Errand(Generic[ResultT]):
 
 
 class Trainer:
-    """Applies row changes in order and trains whenever there is time and the replay ratio allows.
+    """Applies row changes in order and trains when the schedule says so.
 
     Parameters
     ----------
+    schedule
+        When to train, and on how many rows.
     queue_changes
         Changes waiting at which ``absorb`` begins to wait.
-    backlog_ratio
-        Samples for each row while changes are waiting: reading goes first, learning does not stop altogether.
 
     Notes
     -----
@@ -62,13 +63,13 @@ class Trainer:
         self,
         agent: Agent,
         metrics: TrainingMetrics,
+        schedule: Schedule,
         queue_changes: int,
-        backlog_ratio: float,
     ) -> None:
         self._agent = agent
         self._metrics = metrics
+        self._schedule = schedule
         self._limit = queue_changes
-        self._backlog_ratio = backlog_ratio
         self._queue: deque[Sequence[Change] | Errand[Any]] = deque()
         self._waiting = 0
         self._wake = threading.Condition()
@@ -77,7 +78,6 @@ class Trainer:
         self._thread = threading.Thread(target=self._run, name="trainer", daemon=True)
         self._failure: BaseException | None = None
         self._stopping = False
-        self._credit = 0.0
         self._trained: deque[tuple[str, int]] = deque(maxlen=10_000)  # only a sample is ever published
         self.finite = True
         self.step = agent.updates
@@ -101,7 +101,7 @@ class Trainer:
             self._put(changes, len(changes))
 
     async def snapshot(self) -> Taken:
-        """Return the weights after everything absorbed so far; rows without a gradient get one first."""
+        """Return the weights after everything absorbed so far; the schedule may let fresh rows train first."""
         return await self._ask(self._take)
 
     async def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -146,6 +146,7 @@ class Trainer:
 
     def _run(self) -> None:
         try:
+            self._train()  # a checkpoint may have come between the rows and their updates
             while not self._stopping:
                 work = self._next()
                 if isinstance(work, Errand):
@@ -157,10 +158,9 @@ class Trainer:
             self._fail(error)
 
     def _next(self) -> Sequence[Change] | Errand[Any] | None:
-        """Return the oldest work; without any, return when there is time to train."""
-        idle = not self._agent.due()
+        """Return the oldest work, or None after a while without any."""
         with self._wake:
-            if not self._queue and idle and not self._stopping:
+            if not self._queue and not self._stopping:
                 self._wake.wait(_IDLE_S)
             return self._queue.popleft() if self._queue else None
 
@@ -181,7 +181,7 @@ class Trainer:
                 self._agent.put_content(change.content_id, change.vector, change.hidden)
                 start = index + 1
         self._agent.apply(cast(Sequence[RowChange], work[start:]))
-        self._credit += self._backlog_ratio * (self._agent.inserted - rows_before)
+        self._schedule.applied(self._agent, self._agent.inserted - rows_before)
         self._metrics.applied([change.append_ms for change in work if isinstance(change, (Consumed, Organic))])
         with self._wake:
             self._waiting -= len(work)
@@ -190,19 +190,18 @@ class Trainer:
             self._call_loop(self._room.set)
 
     def _train(self) -> None:
-        while (size := self._agent.due()) and (not self._queue or size <= self._credit):
+        self._show()
+        while not self._stopping and (size := self._schedule.due(self._agent, waiting=bool(self._queue))):
             self._update(size)
-            if not self._queue:
-                break
-        if not self._queue:
-            self._credit = 0.0  # a thread with time on its hands needs no allowance
-        self.fresh = self._agent.untrained > 0 and self._agent.due(force=True) > 0
+            self._show()
+
+    def _show(self) -> None:
+        self.fresh = self._schedule.forced(self._agent) > 0
         self._metrics.buffer(self._agent.rows, self._agent.inserted, self._agent.samples, self._waiting)
 
     def _update(self, size: int) -> None:
         began = time.perf_counter()
         report = self._agent.update(size)
-        self._credit = max(0.0, self._credit - size)
         if self.finite and not report.finite:
             log.error("update.not_finite", step=self._agent.updates, gradient_norm=report.gradient_norm)
         self.finite = report.finite
@@ -213,8 +212,7 @@ class Trainer:
 
     def _take(self, agent: Agent) -> Taken:
         for _ in range(_FORCED_UPDATES):
-            size = agent.due(force=True) if agent.untrained else 0
-            if not size:
+            if not (size := self._schedule.forced(agent)):
                 break
             self._update(size)
         trained = list(self._trained)

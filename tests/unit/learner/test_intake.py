@@ -18,6 +18,7 @@ from libs.events.topics import CONTENTS, DEAD_LETTERS, EVENTS, Origin, event_id_
 from services.learner import intake
 from services.learner.attribution import Arrival
 from services.learner.intake import Batch, EventIntake, PutContent
+from services.learner.records import ArrivingRecords
 from tests.builders import NOW_MS, content, impression, interaction
 from tests.unit.learner.stand import eventually
 
@@ -34,6 +35,7 @@ class Stand:
         self.reader = MemoryPartitionReader(self.log, "moard-learner")
         self.intake = EventIntake(
             self.reader,
+            ArrivingRecords(self.reader),
             MemoryProducer(self.log),
             LearnerMetrics(self.registry, [(EVENTS, 0), (CONTENTS, 0)]),
             clock_ms=lambda: self.now_ms,

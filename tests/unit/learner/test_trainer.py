@@ -10,6 +10,7 @@ import pytest
 from libs.rl.agent import Agent
 from libs.rl.transitions import Consumed, Opened, State
 from services.learner.intake import PutContent
+from services.learner.schedules import LiveSchedule
 from services.learner.trainer import Trainer
 from tests.unit.learner.stand import FakeAgent, eventually, training_metrics
 
@@ -21,7 +22,8 @@ async def make() -> AsyncIterator[Make]:
     started: list[Trainer] = []
 
     def start(agent: FakeAgent, queue_changes: int = 100, backlog_ratio: float = 1.0) -> Trainer:
-        trainer = Trainer(cast(Agent, agent), training_metrics(), queue_changes, backlog_ratio)
+        schedule = LiveSchedule(backlog_ratio)
+        trainer = Trainer(cast(Agent, agent), training_metrics(), schedule, queue_changes)
         trainer.start()
         started.append(trainer)
         return trainer

@@ -46,12 +46,13 @@ def _flat(parts: "list[array[int]]") -> np.ndarray:
 
 
 def _dump_lane(lane: Lane) -> dict[str, Any]:
+    loose = sorted(lane.loose, key=lambda entry: entry[1])
     return {
         "watermark_ms": lane.watermark_ms,
         "users": list(lane.stories),
-        "shown": [shown.dump() for shown in lane.shown if not shown.gone],
-        # In the order of their deadlines, so that a restored join settles them in the same order.
-        "loose": [taken.dump() for deadline_ms, _, taken in sorted(lane.loose) if taken.waits_until(deadline_ms)],
+        "shown": [shown.dump() for shown in lane.shown],  # with those that are gone: they count for the caps
+        # In the order in which they began to wait, so that a restored join lets them go on in the same order.
+        "loose": [taken.dump() for deadline_ms, _, taken in loose if taken.waits_until(deadline_ms)],
     }
 
 
@@ -60,8 +61,10 @@ def _load_lane(join: Join, plain: Mapping[str, Any]) -> Lane:
     for user_id in plain["users"]:
         lane.stories[user_id] = Story()
     for shown in map(Shown.load, plain["shown"]):
-        story = lane.stories[shown.user_id]
         lane.shown.append(shown)
+        if shown.gone:
+            continue
+        story = lane.stories[shown.user_id]
         join.shown[shown.row_id] = shown
         story.place(shown)
         loose = [taken.at_ms for taken in shown.taken if taken.impression_id is None]

@@ -334,3 +334,31 @@ def test_what_is_late_for_the_buffer_is_so_after_a_restart_too() -> None:
     restored.at(FINAL_MS + 7, shown("i3"))
     assert restored.at(FINAL_MS + 8, click(1, "c2", impression_id="i1")) == []
     assert restored.outcomes() == {"late_applied": 1, "late_lost": 1}
+
+
+@pytest.mark.parametrize("named", ["i1", None], ids=["held", "organic"])
+def test_what_waits_keeps_its_order_across_a_restart(named: str | None) -> None:
+    before = Stream()
+    like = interaction("user-1", 2, "like", event_id="like", impression_id=named, timestamp_ms=NOW_MS + 1)
+    before.at(1, like)  # waits for longer than the click after it
+    before.at(2, click(1, "click", impression_id=named, timestamp_ms=NOW_MS + 2))
+    restored = Stream()
+    restored.attribution.restore(*before.attribution.state())
+
+    changes = restored.at(3, shown("i1", timestamp_ms=NOW_MS))
+
+    assert [change.event_id for change in changes if isinstance(change, Consumed)] == ["like", "click"]
+    assert changes == before.at(3, shown("i1", timestamp_ms=NOW_MS))
+
+
+def test_a_cap_lets_go_of_the_same_impressions_after_a_restart() -> None:
+    limits = JoinLimits(open_impressions=2, user_impressions=1)
+    before = Stream(limits=limits)
+    before.at(0, impression("user-2", event_id="other", timestamp_ms=None))
+    for number in range(3):
+        before.at(number, shown(f"i{number}"))
+    restored = Stream(limits=limits)
+    restored.attribution.restore(*before.attribution.state())
+
+    assert restored.at(4, shown("i3")) == before.at(4, shown("i3"))
+    assert restored.attribution.tally == before.attribution.tally

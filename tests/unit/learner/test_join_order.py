@@ -8,12 +8,14 @@ from hypothesis import strategies as st
 
 from libs.events.schema import Event, Impression, Interaction
 from libs.rl.rewards import is_choice, terms_of
+from libs.rl.transitions import RowChange
 from services.learner.attribution import Arrival, Attribution
-from services.learner.windows import JoinRules, Windows
+from services.learner.windows import JoinLimits, JoinRules, Windows
 from tests.builders import NOW_MS, impression, interaction
 from tests.unit.learner.rows import Row, amend, rows_of
 
 WINDOWS = Windows(click_s=60, dwell_s=120, horizon_s=90, displacement_s=20)
+LIMITS = JoinLimits()
 SPAN_S = 400
 FAR_MS = NOW_MS + 10_000_000
 
@@ -94,17 +96,24 @@ def stories(draw: st.DrawFn) -> list[tuple[int, Event]]:
     return sorted(log, key=lambda entry: entry[0])
 
 
-def join(log: list[tuple[int, Event]], restart_at: int | None = None) -> tuple[dict[str, Row], Attribution]:
-    attribution = Attribution(JoinRules(windows=WINDOWS))
-    rows: dict[str, Row] = {}
+def changes_of(
+    log: list[tuple[int, Event]], restart_at: int | None = None, limits: JoinLimits = LIMITS
+) -> tuple[list[RowChange], Attribution]:
+    rules = JoinRules(windows=WINDOWS, limits=limits)
+    attribution = Attribution(rules)
+    changes: list[RowChange] = []
     for index, (append_ms, event) in enumerate(log):
         if index == restart_at:
             arrays, meta = attribution.state()
-            attribution = Attribution(JoinRules(windows=WINDOWS))
+            attribution = Attribution(rules)
             attribution.restore(arrays, meta)
-        rows_of(attribution.observe([Arrival(0, append_ms, event)]), rows)
-    rows_of(attribution.advance({0: FAR_MS}), rows)
-    return rows, attribution
+        changes += attribution.observe([Arrival(0, append_ms, event)])
+    return changes + attribution.advance({0: FAR_MS}), attribution
+
+
+def join(log: list[tuple[int, Event]]) -> tuple[dict[str, Row], Attribution]:
+    changes, attribution = changes_of(log)
+    return rows_of(changes), attribution
 
 
 @settings(max_examples=400, deadline=None)
@@ -121,13 +130,18 @@ def test_any_order_within_the_bound_gives_the_rows_of_a_joiner_that_sees_everyth
     assert attribution.open_impressions == 0
 
 
-@settings(max_examples=150, deadline=None)
-@given(stories(), st.data())
-def test_a_restart_anywhere_changes_nothing(log: list[tuple[int, Event]], data: st.DataObject) -> None:
-    rows, attribution = join(log)
-    again, restarted = join(log, restart_at=data.draw(st.integers(0, len(log) - 1)))
+tight = st.builds(JoinLimits, open_impressions=st.integers(1, 3), user_impressions=st.integers(1, 3))
 
-    assert again == rows
+
+@settings(max_examples=300, deadline=None)
+@given(stories(), st.data(), st.one_of(st.just(LIMITS), tight))
+def test_a_restart_anywhere_changes_nothing_not_even_an_order(
+    log: list[tuple[int, Event]], data: st.DataObject, limits: JoinLimits
+) -> None:
+    changes, attribution = changes_of(log, limits=limits)
+    again, restarted = changes_of(log, data.draw(st.integers(0, len(log) - 1)), limits)
+
+    assert again == changes
     assert restarted.outcomes() == attribution.outcomes()
     assert restarted.tally == attribution.tally
 

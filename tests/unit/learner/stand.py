@@ -101,8 +101,8 @@ def training_metrics() -> TrainingMetrics:
 class Stand:
     """Log, snapshot store and checkpoint folder that outlive learners, and the learners one after the other."""
 
-    def __init__(self, folder: Path, **settings: Any) -> None:
-        self.log = MemoryLog()
+    def __init__(self, folder: Path, log: MemoryLog | None = None, **settings: Any) -> None:
+        self.log = log or MemoryLog()
         self.store = MemorySnapshotStore()
         self.folder = folder
         self.settings: dict[str, Any] = {
@@ -122,9 +122,12 @@ class Stand:
     def learner(self, **settings: Any) -> Learner:
         """Return the next learner of this log and folder, with a registry of its own."""
         self.registry = CollectorRegistry()
-        reader = MemoryPartitionReader(self.log, "moard-learner")
-        ports = Ports(MemoryTopicAdmin(self.log), MemoryProducer(self.log), reader, self.store)
+        ports = Ports(MemoryTopicAdmin(self.log), MemoryProducer(self.log), self.reader(), self.store)
         return Learner(self._settings(**settings), ports, self.registry)
+
+    def reader(self) -> MemoryPartitionReader:
+        """Return what the next learner reads with."""
+        return MemoryPartitionReader(self.log, "moard-learner")
 
     def append(self, *documents: Event | Content | bytes) -> None:
         for document in documents:

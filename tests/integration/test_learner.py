@@ -8,8 +8,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from prometheus_client.parser import text_string_to_metric_families
@@ -23,6 +25,8 @@ from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.events.codec import encode
 from libs.events.schema import Event
 from libs.events.topics import DEAD_LETTERS, EVENTS, user_key
+from services.learner import checkpoint_files
+from services.learner.checkpoint_files import Manifest
 from services.learner.ledger import read_ledger
 from tests.builders import impression, interaction
 
@@ -35,7 +39,7 @@ DEADLINE_S = 60.0
 class Stage:
     """One stack, one checkpoint folder, and the learner between them."""
 
-    def __init__(self, stack: LocalStack, folder: Path) -> None:
+    def __init__(self, stack: LocalStack, folder: Path, **environment: str) -> None:
         self.addresses = stack.addresses
         self.checkpoints = folder / "checkpoints"
         self.environment: Mapping[str, str] = stack.addresses.environment() | {
@@ -43,6 +47,7 @@ class Stage:
             "MOARD_LEARNER_CHECKPOINT_INTERVAL_S": "0.5",
             "MOARD_LEARNER_LEARNING_STARTS": "1",
             "MOARD_LEARNER_CAPACITY": "10000",
+            **environment,
         }
         self.learner = ServiceProcess("learner", self.environment, folder)
         self.producer = KafkaProducer(stack.addresses.kafka_bootstrap_servers)
@@ -180,6 +185,54 @@ async def test_after_a_stop_nothing_is_read_again(stage: Stage) -> None:
         await stage.close()
 
     assert sorted(read_ledger(stage.checkpoints)) == sorted(stage.acknowledged)
+
+
+async def test_two_learners_of_one_log_have_the_same_weights_bit_for_bit(
+    fresh_stack: Callable[..., LocalStack], tmp_path: Path
+) -> None:
+    stack, whole_rounds = fresh_stack(database=False), 600
+    by_log = {
+        "MOARD_LEARNER_SCHEDULE": "log",
+        "MOARD_LEARNER_ROUND_RECORDS": "50",
+        "MOARD_LEARNER_BATCH_SIZE": "16",
+    }
+    steady = Stage(stack, tmp_path / "steady", MOARD_MODEL_NAME="steady", **by_log)
+    killed = Stage(stack, tmp_path / "killed", MOARD_MODEL_NAME="killed", **by_log)
+
+    def has_read(stage: Stage, records: int) -> Callable[[], bool]:
+        return lambda: stage.metric("position", topic=EVENTS) >= records
+
+    await steady.open()
+    try:
+        await steady.start()  # reads what comes as it comes
+        await steady.stream(range(310))
+        await steady.eventually(has_read(steady, whole_rounds), "all whole rounds to be read")
+        for records in (200, 400):  # reads a backlog, in other portions, and is killed twice
+            await killed.start()
+            await killed.eventually(has_read(killed, records), f"{records} records to be read")
+            killed.learner.kill()
+        await killed.start()
+        await killed.eventually(has_read(killed, whole_rounds), "all whole rounds to be read")
+        for stage in (steady, killed):
+            assert await asyncio.to_thread(stage.learner.stop) == 0
+    finally:
+        steady.learner.kill()
+        killed.learner.kill()
+        await steady.close()
+
+    (ours, arrays, values), (theirs, other_arrays, other_values) = map(_last_state, (steady, killed))
+    assert ours.step == theirs.step == 300 * 12 // 16
+    assert ours.offsets == theirs.offsets
+    assert values == other_values
+    assert arrays.keys() == other_arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, other_arrays[name], err_msg=name)
+
+
+def _last_state(stage: Stage) -> tuple[Manifest, dict[str, np.ndarray], dict[str, Any]]:
+    manifest = checkpoint_files.newest_valid(stage.checkpoints)
+    assert manifest is not None
+    return manifest, *checkpoint_files.read(stage.checkpoints, manifest)
 
 
 async def _count(stage: Stage, topic: str) -> int:

@@ -4,13 +4,12 @@ Every labelled series whose values are known is there from the start, so that no
 wrong yet.
 """
 
-from collections.abc import Collection, Iterable
-from itertools import product
+from collections.abc import Iterable
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge
 
-_SECONDS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.5, 3.0, 4.0, 5.0, 7.5, 10.0, 20.0, 60.0)
-_REQUEST_SECONDS = (0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+from libs.adapters.health_metrics import HealthMetrics
+from libs.adapters.metric_declarations import REQUEST_SECONDS, Declared
 
 OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered")
 DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
@@ -19,44 +18,14 @@ DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")
 LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic")
 
 
-class _Declared:
-    """Makes metrics in one registry; a label is given with its known values, none if they come at run time."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self._registry = registry
-
-    def counter(self, name: str, text: str, **labels: Collection[str]) -> Counter:
-        metric = Counter(name, text, list(labels), registry=self._registry)
-        _initialise(metric, labels)
-        return metric
-
-    def gauge(self, name: str, text: str, **labels: Collection[str]) -> Gauge:
-        metric = Gauge(name, text, list(labels), registry=self._registry)
-        _initialise(metric, labels)
-        return metric
-
-    def histogram(
-        self, name: str, text: str, buckets: tuple[float, ...] = _SECONDS, **labels: Collection[str]
-    ) -> Histogram:
-        metric = Histogram(name, text, list(labels), buckets=buckets, registry=self._registry)
-        _initialise(metric, labels)
-        return metric
-
-
-def _initialise(metric: Counter | Gauge | Histogram, labels: dict[str, Collection[str]]) -> None:
-    if labels:
-        for values in product(*labels.values()):
-            metric.labels(*values)
-
-
 class HttpMetrics:
     """One histogram for all HTTP routes of a service."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        self.requests = _Declared(registry).histogram(
+        self.requests = Declared(registry).histogram(
             "moard_http_request_seconds",
             "Time from the first byte of a request to the last of its answer, by route template and status.",
-            _REQUEST_SECONDS,
+            REQUEST_SECONDS,
             method=(),
             route=(),
             status=(),
@@ -67,7 +36,7 @@ class IngestMetrics:
     """What ingest and the history projector show."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
-        declared = _Declared(registry)
+        declared = Declared(registry)
         self.http = HttpMetrics(registry)
         self.events = declared.counter(
             "moard_ingest_events_total",
@@ -98,14 +67,15 @@ class LearnerMetrics:
     """What the learner shows. Series are initialised for the partitions it owns."""
 
     def __init__(self, registry: CollectorRegistry, partitions: Iterable[tuple[str, int]]) -> None:
-        declared = _Declared(registry)
+        declared = Declared(registry)
         self._declare_log(declared, list(partitions))
         self._declare_join(declared)
         self._declare_replay(declared)
         self._declare_training(declared)
         self._declare_publishing(declared)
+        self.health = HealthMetrics(declared)
 
-    def _declare_log(self, declared: _Declared, partitions: list[tuple[str, int]]) -> None:
+    def _declare_log(self, declared: Declared, partitions: list[tuple[str, int]]) -> None:
         def by_partition(name: str, text: str) -> Gauge:
             gauge = declared.gauge(name, text, topic=(), partition=())
             for topic, partition in partitions:
@@ -140,7 +110,7 @@ class LearnerMetrics:
             "Offset commits the broker did not take; only lag displays depend on them.",
         )
 
-    def _declare_join(self, declared: _Declared) -> None:
+    def _declare_join(self, declared: Declared) -> None:
         self.event_age = declared.histogram(
             "moard_learner_event_age_seconds",
             "Now minus append time of an event when it reaches a stage.",
@@ -177,7 +147,7 @@ class LearnerMetrics:
             "moard_learner_join_evictions_total", "Join entries dropped at a cap.", cap=("user", "global", "story")
         )
 
-    def _declare_replay(self, declared: _Declared) -> None:
+    def _declare_replay(self, declared: Declared) -> None:
         self.replay_rows = declared.gauge("moard_learner_replay_rows", "Rows in the replay buffer.")
         self.inserted_rows = declared.counter("moard_learner_rows_inserted_total", "Rows put into the buffer.")
         self.samples = declared.counter("moard_learner_samples_total", "Row samples drawn for updates.")
@@ -185,11 +155,9 @@ class LearnerMetrics:
             "moard_learner_queue_changes", "Row changes waiting for the training thread."
         )
 
-    def _declare_training(self, declared: _Declared) -> None:
+    def _declare_training(self, declared: Declared) -> None:
         self.updates = declared.counter("moard_learner_updates_total", "Gradient steps taken.")
-        self.update_seconds = declared.histogram(
-            "moard_learner_update_seconds", "Time of one update.", _REQUEST_SECONDS
-        )
+        self.update_seconds = declared.histogram("moard_learner_update_seconds", "Time of one update.", REQUEST_SECONDS)
         self.loss = declared.gauge("moard_learner_loss", "Loss of the last update, by part.", part=LOSS_PARTS)
         self.q_value = declared.gauge(
             "moard_learner_q_value", "Q of the last update's consumed contents.", stat=("mean", "max")
@@ -197,16 +165,12 @@ class LearnerMetrics:
         self.td_error = declared.gauge(
             "moard_learner_td_error", "|TD error| of the last update.", quantile=("0.5", "0.99")
         )
-        self.session_gap = declared.gauge(
-            "moard_learner_session_gap_seconds",
-            "Median gap between a user's requests in the last batch: what tau_s should be near to.",
-        )
         self.updates_not_finite = declared.counter(
             "moard_learner_updates_not_finite_total", "Updates thrown away because a gradient was not finite."
         )
         self.gradient_norm = declared.gauge("moard_learner_gradient_norm", "Norm before clipping, last update.")
 
-    def _declare_publishing(self, declared: _Declared) -> None:
+    def _declare_publishing(self, declared: Declared) -> None:
         self.checkpoint_age = declared.gauge(
             "moard_learner_checkpoint_age_seconds", "Now minus the last complete checkpoint."
         )
@@ -235,10 +199,10 @@ class ServingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.http = HttpMetrics(registry)
-        self._declare_snapshots(_Declared(registry))
-        self._declare_ranking(_Declared(registry))
+        self._declare_snapshots(Declared(registry))
+        self._declare_ranking(Declared(registry))
 
-    def _declare_snapshots(self, declared: _Declared) -> None:
+    def _declare_snapshots(self, declared: Declared) -> None:
         self.snapshot_age = declared.gauge(
             "moard_serving_snapshot_age_seconds", "Now minus creation of the snapshot in use; NaN before the first."
         )
@@ -254,7 +218,7 @@ class ServingMetrics:
             "From the broker's acknowledgement of a click to this worker ranking with weights trained on it.",
         )
 
-    def _declare_ranking(self, declared: _Declared) -> None:
+    def _declare_ranking(self, declared: Declared) -> None:
         self.rankings = declared.counter(
             "moard_serving_rankings_total", "Rankings by policy and drawn arm.", policy=(), arm=()
         )

@@ -10,6 +10,7 @@ from torch import Tensor
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
 from libs.rl.batch import draw, gather
+from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
 from libs.rl.id_tables import IdTables
 from libs.rl.networks import VALUE_WEIGHTS, RankingNetwork, soft_update
@@ -45,6 +46,7 @@ class Agent:
         self.updates = 0
         self.samples = 0
         self.lost = 0  # interactions whose row had left the buffer
+        self.exploration_boost = 1.0  # what serving multiplies its exploration by
         self.rng = np.random.default_rng(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -165,8 +167,13 @@ class Agent:
                 self.settings.context_numbers,
                 self.settings.reward.version,
                 self.settings.gamma,
+                self.exploration_boost,
             ),
         )
+
+    def exposure(self, slates: int, skip: int = 0) -> Exposure:
+        """Return what the newest ``slates`` rows showed, but for ``skip`` newer ones."""
+        return exposure(self.replay, newest(self.replay, slates, skip))
 
     def keep(self) -> None:
         """Remember what has been learned as something to go back to."""

@@ -9,7 +9,7 @@ import torch
 if TYPE_CHECKING:
     from libs.rl.agent import Agent
 
-FORMAT = 1
+FORMAT = 2
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
@@ -48,6 +48,7 @@ def save(agent: "Agent") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "updates": agent.updates,
         "samples": agent.samples,
         "lost": agent.lost,
+        "exploration_boost": agent.exploration_boost,
         "consumed": {"total": agent.popularity.total, "weighted": agent.popularity.weighted},
         "rng": _save_rng(agent.rng),
         "replay": meta,
@@ -74,6 +75,7 @@ def load(agent: "Agent", arrays: Mapping[str, np.ndarray], meta: Mapping[str, An
     agent.popularity.consumptions = arrays["consumptions"].copy()
     agent.popularity.total, agent.popularity.weighted = meta["consumed"]["total"], meta["consumed"]["weighted"]
     agent.updates, agent.samples, agent.lost = meta["updates"], meta["samples"], meta["lost"]
+    agent.exploration_boost = meta["exploration_boost"]
     _load_rng(agent.rng, meta["rng"])
     agent._untrained = {slot: [(event[0], event[1]) for event in events] for slot, events in meta["untrained"]}
     agent._trained = [(event[0], event[1]) for event in meta["trained"]]

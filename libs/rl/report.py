@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from libs.rl.networks import A_EMPTY, N, U
 from libs.rl.settings import AgentSettings
 from libs.rl.update import Outputs
 
+_GAPS: Final = 8  # of an update: enough for a distribution, and little beside a gradient
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -23,7 +26,8 @@ class Report:
     ``q_max`` is the largest magnitude among U and Q of what was consumed, ``value_bound`` what no true value exceeds.
     Shares are of the rows whose future is known: ``terminal_share`` ended there, ``empty_share`` consumed nothing.
     ``continuation_mean`` is the mean of target minus reward, ``advantage_spread`` the mean over slates of the standard
-    deviation of A, ``row_age_p50`` how many rows came after the sampled ones.
+    deviation of A, ``row_age_p50`` how many rows came after the sampled ones, ``gaps`` a sample of (seconds to the next
+    request, discount).
     """
 
     loss: Mapping[str, float]
@@ -32,7 +36,6 @@ class Report:
     td_p50: float
     td_p99: float
     gradient_norm: float
-    gap_p50_s: float
     batch: int
     finite: bool
     value_bound: float = np.inf
@@ -40,9 +43,9 @@ class Report:
     terminal_share: float = 0.0
     empty_share: float = 0.0
     continuation_mean: float = 0.0
-    discount_mean: float = 0.0
     advantage_spread: float = 0.0
     row_age_p50: float = 0.0
+    gaps: tuple[tuple[float, float], ...] = ()
 
 
 def report_of(
@@ -62,7 +65,6 @@ def report_of(
     empty = settled & ~batch.chosen.any(axis=1)
     seen = np.concatenate([q, values[empty][:, N] + values[empty][:, A_EMPTY], values[settled][:, U]])
     errors = np.sort(np.abs(batch.rewards.sum(axis=1) + ahead - values[:, U])[settled])
-    gaps = torch.from_numpy(batch.gap_s)
     return Report(
         loss={name: float(part.detach()) for name, part in parts.items()},
         q_mean=_mean(q),
@@ -70,7 +72,6 @@ def report_of(
         td_p50=_quantile(errors, 0.5),
         td_p99=_quantile(errors, 0.99),
         gradient_norm=gradient_norm,
-        gap_p50_s=_quantile(np.sort(batch.gap_s), 0.5),
         batch=len(batch.slots),
         finite=finite,
         value_bound=settings.value_bound(batch.slate.shape[1]),
@@ -78,10 +79,16 @@ def report_of(
         terminal_share=1 - len(batch.continued) / max(int(settled.sum()), 1),
         empty_share=float(empty.sum() / max(int(settled.sum()), 1)),
         continuation_mean=_mean(ahead[settled]),
-        discount_mean=_mean(losses.discounts(settings.gamma, gaps, settings.tau_s).numpy()),
         advantage_spread=_spread(advantage, (batch.slate != PADDING) & ~batch.organic[:, None]),
         row_age_p50=_quantile(np.sort(ages), 0.5),
+        gaps=_gaps(batch.gap_s, settings),
     )
+
+
+def _gaps(gap_s: np.ndarray, settings: AgentSettings) -> tuple[tuple[float, float], ...]:
+    sample = torch.from_numpy(gap_s[:: 1 + len(gap_s) // _GAPS])
+    discounts = losses.discounts(settings.gamma, sample, settings.tau_s)
+    return tuple(zip(sample.tolist(), discounts.tolist(), strict=True))
 
 
 def _mean(values: np.ndarray) -> float:

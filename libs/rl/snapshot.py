@@ -18,6 +18,9 @@ FORMAT: Final = "1"
 MAX_BYTES: Final = 64 * 1024 * 1024
 """Largest blob a reader takes: 50 k contents make 14 MB."""
 
+LARGEST_BOOST: Final = 4.0
+"""How far a learner may raise exploration: beyond that slates are nearly random."""
+
 HIDDEN: Final = 128
 ID_SIZE: Final = 32
 
@@ -61,6 +64,11 @@ class Snapshot:
         """Names of the context's declared numbers, in slot order."""
         return tuple(json.loads(self.config["context_numbers"]))
 
+    @property
+    def exploration_boost(self) -> float:
+        """What the reader multiplies temperature and ε by: above 1 while slates narrow (rl.md §10)."""
+        return min(LARGEST_BOOST, max(1.0, float(self.config.get("exploration_boost", "1"))))
+
 
 def make_config(
     vector_size: int,
@@ -68,6 +76,7 @@ def make_config(
     context_numbers: tuple[str, ...] = (),
     reward_version: str = "",
     gamma: float = 0.9,
+    exploration_boost: float = 1.0,
 ) -> dict[str, str]:
     """Return the ``config`` of a snapshot."""
     return {
@@ -79,6 +88,7 @@ def make_config(
         "context_numbers": json.dumps(context_numbers),
         "reward_version": reward_version,
         "gamma": repr(gamma),
+        "exploration_boost": repr(exploration_boost),
     }
 
 

@@ -5,6 +5,7 @@ from typing import Final
 import structlog
 
 from libs.rl.agent import Agent, Report
+from libs.rl.snapshot import LARGEST_BOOST
 from libs.rl.watch import REMEDIES, Watch, narrowing
 from services.learner.training_metrics import TrainingMetrics
 
@@ -13,7 +14,6 @@ log = structlog.get_logger(__name__)
 _KEEP_EVERY: Final = 200  # updates: a few seconds of learning to lose, a copy of some megabytes to pay
 _LOOK_EVERY: Final = 200
 _WINDOW: Final = 5_000  # slates compared: enough for shares to move by little by chance
-_LARGEST_BOOST: Final = 4.0
 
 
 class Guard:
@@ -58,10 +58,10 @@ class Guard:
 
     def _look_at_slates(self) -> None:
         now, before = self._agent.exposure(_WINDOW), self._agent.exposure(_WINDOW, skip=_WINDOW)
-        self._metrics.exposed(now)
         self._narrowing = narrowing(before, now)
         boost = self._agent.exploration_boost
-        self._agent.exploration_boost = min(_LARGEST_BOOST, 2 * boost) if self._narrowing else max(1.0, boost / 2)
+        self._agent.exploration_boost = min(LARGEST_BOOST, 2 * boost) if self._narrowing else max(1.0, boost / 2)
+        self._metrics.exposed(now, self._agent.exploration_boost)
 
     def _say(self, alarms: frozenset[str]) -> None:
         for alarm in alarms - self._held:

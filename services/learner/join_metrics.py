@@ -1,11 +1,19 @@
 """What the join shows: its tallies as counters of this process."""
 
 from collections import Counter as Tally
+from typing import Final
 
+import structlog
 from prometheus_client import Counter
 
 from libs.adapters.telemetry import OUTCOMES, LearnerMetrics
 from services.learner.attribution import Attribution
+
+log = structlog.get_logger(__name__)
+
+_STALE_REMEDY: Final = "histories lack acknowledged interactions: check the projector's lag and Redis"
+_STALE_WINDOW: Final = 1_000  # impressions judged at a time
+_STALE_SHARE: Final = 0.01  # more than a crash between acknowledgement and history write explains
 
 
 class JoinMetrics:
@@ -15,6 +23,7 @@ class JoinMetrics:
         self._attribution = attribution
         self._metrics = metrics
         self._shown = self._counts()
+        self._judged = self._shown
         self._counters: dict[str, Counter] = {
             "impressions": metrics.impressions,
             "duplicate_impressions": metrics.duplicate_impressions,
@@ -32,8 +41,18 @@ class JoinMetrics:
             if (more := counts[name] - self._shown[name]) > 0:
                 counter.inc(more)
         self._shown = counts
+        self._judge_histories(counts)
         self._metrics.open_impressions.set(self._attribution.open_impressions)
         self._metrics.watermark.set(self._attribution.watermark_ms / 1000)
+
+    def _judge_histories(self, counts: Tally[str]) -> None:
+        impressions = counts["impressions"] - self._judged["impressions"]
+        if impressions >= _STALE_WINDOW:
+            stale = (counts["stale_history"] - self._judged["stale_history"]) / impressions > _STALE_SHARE
+            self._metrics.health.alarm.labels("stale_history").set(stale)
+            if stale:
+                log.error("learning.alarm", alarm="stale_history", remedy=_STALE_REMEDY)
+            self._judged = counts
 
     def _counts(self) -> Tally[str]:
         """Return the tallies as counters that only rise and still add up.

@@ -72,7 +72,7 @@ class SnapshotPublisher:
             if not self._publishing.done():
                 return False
             self._collect()
-        if self._clock_ms() < self._not_before_ms or not self._trainer.finite or self._is_behind(positions):
+        if self._clock_ms() < self._not_before_ms or not self._trainer.sound or self._is_behind(positions):
             return False
         learned = self._trainer.step > 0 and self._trainer.step != self._step
         return learned or self._trainer.fresh or (self._pointer_gone and self._trainer.step > 0)

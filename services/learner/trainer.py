@@ -14,6 +14,7 @@ import structlog
 from libs.rl.agent import Agent
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Organic, RowChange
+from services.learner.guard import Guard
 from services.learner.intake import PutContent
 from services.learner.schedules import Schedule
 from services.learner.training_metrics import TrainingMetrics
@@ -79,7 +80,7 @@ class Trainer:
         self._failure: BaseException | None = None
         self._stopping = False
         self._trained: deque[tuple[str, int]] = deque(maxlen=10_000)  # only a sample is ever published
-        self.finite = True
+        self._guard = Guard(agent, metrics)
         self.step = agent.updates
         self.fresh = False
 
@@ -112,6 +113,11 @@ class Trainer:
     def alive(self) -> bool:
         """Whether the thread runs."""
         return self._thread.is_alive() and self._failure is None
+
+    @property
+    def sound(self) -> bool:
+        """Whether the weights may be published."""
+        return self._guard.sound
 
     def check(self) -> None:
         """Raise what the thread raised, if it did."""
@@ -202,9 +208,7 @@ class Trainer:
     def _update(self, size: int) -> None:
         began = time.perf_counter()
         report = self._agent.update(size)
-        if self.finite and not report.finite:
-            log.error("update.not_finite", step=self._agent.updates, gradient_norm=report.gradient_norm)
-        self.finite = report.finite
+        self._guard.after(report)
         self.step = self._agent.updates
         trained = [(event_id.removeprefix("organic:"), append_ms) for event_id, append_ms in self._agent.trained()]
         self._trained.extend(trained)

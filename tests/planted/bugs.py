@@ -13,6 +13,7 @@ import torch
 
 from libs.rl import sampling, slates, update
 from libs.rl.batch import Batch, Users
+from libs.rl.settings import AgentSettings
 
 VARIABLE = "MOARD_PLANTED_BUG"
 
@@ -43,16 +44,20 @@ def advantage_centred_over_its_slate() -> None:
 def target_on_the_same_state() -> None:
     plain = update.continuation_values
 
-    def continuation_values(target: Any, tables: Any, space: Any, batch: Batch, *rest: Any) -> torch.Tensor:
+    def continuation_values(
+        target: Any, tables: Any, space: Any, batch: Batch, settings: AgentSettings
+    ) -> torch.Tensor:
         rows, here = batch.continued, batch.users
         same = Users(here.history[rows], here.weights[rows], here.context[rows])
-        return plain(target, tables, space, replace(batch, next_users=same), *rest)
+        return plain(target, tables, space, replace(batch, next_users=same), settings)
 
     update.continuation_values = continuation_values
 
 
 def always_done() -> None:
-    def continuation_values(target: Any, tables: Any, space: Any, batch: Batch, *rest: Any) -> torch.Tensor:
+    def continuation_values(
+        target: Any, tables: Any, space: Any, batch: Batch, settings: AgentSettings
+    ) -> torch.Tensor:
         return torch.zeros(len(batch.slots))
 
     update.continuation_values = continuation_values

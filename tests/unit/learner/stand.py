@@ -16,7 +16,8 @@ from libs.adapters.telemetry import LearnerMetrics
 from libs.events.codec import encode
 from libs.events.schema import Content, Event
 from libs.events.topics import CONTENTS, EVENTS, content_key, user_key
-from libs.rl.agent import Report
+from libs.rl.agent import AgentSettings, Report
+from libs.rl.exposure import Exposure
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Opened, RowChange
 from services.learner.assembly import Learner, Ports
@@ -46,6 +47,11 @@ class FakeAgent:
         self.applied: list[RowChange] = []
         self.contents: list[int] = []
         self.finite = True
+        self.q_max = 0.2
+        self.settings = AgentSettings()
+        self.exploration_boost = 1.0
+        self.slates: list[Exposure] = []
+        self.kept = self.went_back = 0
         self.failure: Exception | None = None
         self.gate: Callable[[], None] = lambda: None
         self._trained: list[tuple[str, int]] = []
@@ -77,7 +83,16 @@ class FakeAgent:
             self.untrained = 0
             self._trained += self._fresh
             self._fresh = []
-        return Report({"total": 0.5}, 0.1, 0.2, 0.3, 0.4, 1.0, 2.0, batch_size, self.finite)
+        return Report({"total": 0.5}, 0.1, self.q_max, 0.3, 0.4, 1.0, batch_size, self.finite, value_bound=10.0)
+
+    def keep(self) -> None:
+        self.kept += 1
+
+    def go_back(self) -> None:
+        self.went_back += 1
+
+    def exposure(self, slates: int, skip: int = 0) -> Exposure:
+        return self.slates[1 if skip else 0] if self.slates else Exposure(0, 0.0, 0.0, 0.0, 0.0)
 
     def trained(self) -> list[tuple[str, int]]:
         done, self._trained = self._trained, []

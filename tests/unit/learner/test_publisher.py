@@ -22,7 +22,7 @@ AT_10 = {E0: 10}
 class FakeTrainer:
     step = 1
     fresh = False
-    finite = True
+    sound = True
 
 
 class Stand:
@@ -88,7 +88,7 @@ async def test_fresh_rows_make_a_snapshot_due_although_no_step_was_taken() -> No
 
 async def test_weights_that_are_not_finite_are_kept_back() -> None:
     stand = Stand()
-    stand.trainer.finite = False
+    stand.trainer.sound = False
 
     assert not stand.publisher.due(AT_10)
 

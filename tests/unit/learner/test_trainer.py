@@ -149,11 +149,11 @@ async def test_an_update_that_is_not_finite_is_said_until_one_is(make: Make) -> 
     trainer = make(agent)
     await trainer.absorb([opened(1)])
     await trainer.state()
-    await eventually(lambda: not trainer.finite, "the update")
+    await eventually(lambda: not trainer.sound, "the update")
 
     agent.finite = True
     await trainer.absorb([opened(2)])
-    await eventually(lambda: trainer.finite, "a finite update")
+    await eventually(lambda: trainer.sound, "a finite update")
 
 
 async def test_fresh_rows_are_announced_when_the_ratio_allows_no_batch(make: Make) -> None:

@@ -20,7 +20,6 @@ SOUND = Report(
     td_p50=0.1,
     td_p99=0.4,
     gradient_norm=1.0,
-    gap_p50_s=30.0,
     batch=32,
     finite=True,
     value_bound=10.0,
@@ -153,8 +152,7 @@ def test_a_report_says_how_stories_went_on() -> None:
     assert 0 < report.terminal_share < 1
     assert report.settled > 0
     assert report.value_bound == pytest.approx(4 * 2 / 0.5)
-    assert report.discount_mean == 0.5
-    assert report.gap_p50_s == 30.0
+    assert set(report.gaps) == {(30.0, 0.5)}
     assert 0 <= report.row_age_p50 < agent.inserted
 
 

@@ -1,6 +1,7 @@
 """The agent: row changes in, updates when due, snapshots out."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -9,11 +10,13 @@ from torch import Tensor
 
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
-from libs.rl.batch import draw, gather
+from libs.rl.batch import Batch, draw, gather, next_offers
+from libs.rl.dormancy import recorded
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
+from libs.rl.greedy import greedy_continuation
 from libs.rl.id_tables import IdTables
-from libs.rl.networks import VALUE_WEIGHTS, RankingNetwork, soft_update
+from libs.rl.networks import RankingNetwork, soft_update
 from libs.rl.popularity import Popularity
 from libs.rl.replay import NewRow, Replay, key_of
 from libs.rl.report import Report, report_of
@@ -25,6 +28,7 @@ from libs.rl.update import Outputs, continuation_values, forward, loss_parts
 
 __all__ = ["Agent", "AgentSettings", "Report"]
 
+_DORMANCY_EVERY: Final = 100  # updates: units fall asleep over thousands
 _FORCED_ROWS: Final = 32  # a gradient of one row alone would jerk the weights
 
 
@@ -51,7 +55,8 @@ class Agent:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.network = RankingNetwork(vector_size)
-        self.target = self.network.value_weights()
+        ranking = {name: tensor.clone() for name, tensor in self.network.weights().items()}
+        self.target = ranking if settings.target == "greedy" else self.network.value_weights()
         self.tables = IdTables(settings.id_lr, settings.weight_decay, seed)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
@@ -130,8 +135,9 @@ class Agent:
         batch = gather(self.replay, slots, self.settings.reward)
         self.make_room()
         draws = draw(batch, self.popularity.consumptions, self.settings.id_dropout, self.rng)
-        outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
-        continuation = continuation_values(self.target, self.tables, self.space, batch, self.settings)
+        with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
+            outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
+        continuation = self._continuation(batch)
         parts = loss_parts(outputs, continuation, batch, draws, self.settings)
         norm = self._step(parts["total"], outputs)
         self.samples += len(slots)
@@ -139,7 +145,8 @@ class Agent:
         if finite:
             self._mark_trained(slots)
         ages = self.replay.ages(slots)
-        return report_of(parts, outputs, continuation, batch, ages, self.settings, norm, finite)
+        report = report_of(parts, outputs, continuation, batch, ages, self.settings, norm, finite)
+        return replace(report, dormant=tuple(dormant))
 
     def trained(self) -> list[tuple[str, int]]:
         """Return, once each, interactions (event id, append ms) that were in a gradient since the last call."""
@@ -269,6 +276,14 @@ class Agent:
             self.replay.retract(key_of(change.row_id))
             self._untrained.pop(slot, None)
 
+    def _continuation(self, batch: Batch) -> Tensor:
+        if self.settings.target == "onpolicy":
+            return continuation_values(self.target, self.tables, self.space, batch, self.settings)
+        offers, popularity = next_offers(self.replay, batch), self.popularity
+        return greedy_continuation(
+            self.network, self.target, self.tables, self.space, batch, offers, popularity, self.settings
+        )
+
     def _step(self, loss: Tensor, outputs: Outputs) -> float:
         leaves = outputs.leaves
         self.optimiser.zero_grad(set_to_none=True)
@@ -280,7 +295,7 @@ class Agent:
             self.optimiser.step()
             self.tables.step(leaves.histories, _gradient(leaves.user), leaves.contents, _gradient(leaves.content))
             online = dict(self.network.named_parameters())
-            soft_update(self.target, {name: online[name] for name in VALUE_WEIGHTS}, self.settings.target_rate)
+            soft_update(self.target, online, self.settings.target_rate)
             self.updates += 1
         return norm
 

@@ -62,6 +62,21 @@ class Draws:
     log_sampling: Float32[np.ndarray, "O J"]
 
 
+@dataclass(frozen=True, slots=True)
+class Offers:
+    """What requests chose from: ``candidates`` by index, 0 where there are no more, and how many were shown."""
+
+    candidates: Int32[np.ndarray, "C K"]
+    sizes: Int64[np.ndarray, "C"]
+
+
+def next_offers(replay: Replay, batch: Batch) -> Offers:
+    """Return what the next requests of the rows in ``batch.continued`` chose from."""
+    slots = replay.columns["continuation"][batch.slots[batch.continued]] % replay.capacity
+    sizes = np.count_nonzero(replay.columns["slate"][slots], axis=1)
+    return Offers(replay.columns["candidates"][slots], sizes.astype(np.int64))
+
+
 def gather(replay: Replay, slots: Int64[np.ndarray, "B"], rewards: RewardSpec) -> Batch:
     """Return the rows in ``slots``, their rewards as declared now, and the states their stories went on with."""
     columns = replay.columns
@@ -99,6 +114,12 @@ def draw(batch: Batch, consumptions: Int64[np.ndarray, "M"], id_dropout: float, 
     usable[:, :1] = True
     log_sampling = np.log(np.maximum(consumptions[contents], 1)).astype(np.float32)
     return Draws(keep[0], keep[1], all_rows, all_positions, usable, log_sampling)
+
+
+def without_chance(batch: Batch) -> Draws:
+    """Return the draws of a pass in which all ids are seen and nothing organic is compared."""
+    seen, none = np.ones(len(batch.slots), np.bool_), np.zeros((0, 1), np.int64)
+    return Draws(seen, seen, none, none, none.astype(np.bool_), none.astype(np.float32))
 
 
 def _users(replay: Replay, slots: np.ndarray) -> Users:

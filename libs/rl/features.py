@@ -65,7 +65,7 @@ def popularity_centre(consumptions: Int64[np.ndarray, "M"]) -> float:
     return float((consumptions * np.log1p(consumptions)).sum() / total) if total else 0.0
 
 
-def log_counts(consumptions: Int64[np.ndarray, "M"], centre: float) -> Float32[np.ndarray, "M"]:
+def log_counts(consumptions: Int64[np.ndarray, "*shape"], centre: float) -> Float32[np.ndarray, "*shape"]:
     """Return ``log(1 + consumptions)``, centred: a global offset, never one over the candidates of a request."""
     centred: np.ndarray = np.log1p(consumptions) - centre
     return centred.astype(np.float32)

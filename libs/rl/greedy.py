@@ -4,11 +4,86 @@ The scores are those of ``slates.slate_scores`` under rule ``value``, held equal
 a batch at once, in torch, and pads.
 """
 
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from libs.rl.action_space import PADDING, ActionSpace
+from libs.rl.batch import Batch, Offers, without_chance
+from libs.rl.features import log_counts
+from libs.rl.id_tables import IdTables
+from libs.rl.losses import discounts
+from libs.rl.networks import A_EMPTY, N, RankingNetwork, U
+from libs.rl.popularity import Popularity
+from libs.rl.settings import AgentSettings
 from libs.rl.slates import DINKELBACH_STEPS, Consumption
+from libs.rl.update import Outputs, forward
+
+
+def greedy_continuation(
+    network: RankingNetwork,
+    target: Mapping[str, Tensor],
+    tables: IdTables,
+    space: ActionSpace,
+    batch: Batch,
+    offers: Offers,
+    popularity: Popularity,
+    settings: AgentSettings,
+) -> Float[Tensor, "B"]:
+    """Return discount · value of the next request if the best slate of its offers were shown, 0 where the story ended.
+
+    The online network chooses, the target network judges (Double DQN, van Hasselt et al., 2016, arXiv:1509.06461). Both
+    read the id tables as they are, and counts as of now. A request whose candidates were not logged is worth Ū(u′).
+    """
+    values = torch.zeros(len(batch.slots))
+    if len(batch.continued):
+        request = _request(batch, offers, popularity)
+        offered = torch.from_numpy(request.slate != PADDING)
+        with torch.no_grad():
+            chance = without_chance(request)
+            online = forward(network, tables, space, request, chance, popularity.centre, serving=True)
+            judge = _network_of(target, network.vector_size)
+            judged = forward(judge, tables, space, request, chance, popularity.centre, serving=True)
+            worth = _worth(online, judged, offered, torch.from_numpy(offers.sizes), settings.consumption)
+            discount_t = discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
+            values[torch.from_numpy(batch.continued)] = discount_t * worth
+    return values
+
+
+def _worth(online: Outputs, judged: Outputs, offered: Tensor, sizes: Tensor, consumption: Consumption) -> Tensor:
+    shown = best_slate(online.advantage, online.choice, online.values[:, A_EMPTY], offered, sizes, consumption)
+    n, a_empty = judged.values[:, N], judged.values[:, A_EMPTY]
+    greedy = slate_value(judged.advantage, judged.choice, n, a_empty, shown, consumption)
+    return torch.where(offered.any(dim=1), greedy, judged.values[:, U])
+
+
+def _request(batch: Batch, offers: Offers, popularity: Popularity) -> Batch:
+    """Return the next requests as a batch of slates of everything that was offered."""
+    nothing = np.zeros(offers.candidates.shape, np.bool_)
+    no = np.zeros(len(offers.candidates), np.bool_)
+    return replace(
+        batch,
+        slots=np.arange(len(offers.candidates)),
+        users=batch.next_users,
+        slate=offers.candidates,
+        log_count=log_counts(popularity.consumptions[offers.candidates], popularity.centre),
+        chosen=nothing,
+        rewards=nothing.astype(np.float32),
+        closed=no,
+        organic=no,
+        settled=no,
+    )
+
+
+def _network_of(weights: Mapping[str, Tensor], vector_size: int) -> RankingNetwork:
+    with torch.device("meta"):  # no first values: all of them are replaced
+        network = RankingNetwork(vector_size)
+    network.load_state_dict(weights, strict=False, assign=True)  # all but the rank bias, which nothing reads
+    return network
 
 
 def slate_value(

@@ -27,7 +27,7 @@ class Report:
     Shares are of the rows whose future is known: ``terminal_share`` ended there, ``empty_share`` consumed nothing.
     ``continuation_mean`` is the mean of target minus reward, ``advantage_spread`` the mean over slates of the standard
     deviation of A, ``row_age_p50`` how many rows came after the sampled ones, ``gaps`` a sample of (seconds to the next
-    request, discount).
+    request, discount), ``dormant`` the share of dormant units by hidden layer, measured now and then.
     """
 
     loss: Mapping[str, float]
@@ -46,6 +46,7 @@ class Report:
     advantage_spread: float = 0.0
     row_age_p50: float = 0.0
     gaps: tuple[tuple[float, float], ...] = ()
+    dormant: tuple[float, ...] = ()
 
 
 def report_of(

@@ -53,9 +53,18 @@ class _Pairs:
 
 
 def forward(
-    network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch, draws: Draws, centre: float
+    network: RankingNetwork,
+    tables: IdTables,
+    space: ActionSpace,
+    batch: Batch,
+    draws: Draws,
+    centre: float,
+    serving: bool = False,
 ) -> Outputs:
-    """Return the network's outputs for a batch, differentiable in its weights and in the touched id rows."""
+    """Return the network's outputs for a batch, differentiable in its weights and in the touched id rows.
+
+    ``serving`` leaves out the rank bias, as a ranking does.
+    """
     histories, bags, offsets = _bags(batch.users, len(space))
     user_leaf = tables.user.index_select(0, histories).requires_grad_()
     ids = _id_means(user_leaf, bags, offsets) * torch.from_numpy(draws.keep_user)[:, None]
@@ -75,7 +84,7 @@ def forward(
     advantage, choice = shown.view(*batch.slate.shape, 2).unbind(2)
     return Outputs(
         advantage=advantage,
-        choice=choice + network.rank_bias[: batch.slate.shape[1]],
+        choice=choice if serving else choice + network.rank_bias[: batch.slate.shape[1]],
         values=network.user_values(user[:, HIDDEN:]),
         organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
         leaves=Leaves(histories, user_leaf, contents, content_leaf),

@@ -63,11 +63,6 @@ class TrainingMetrics:
         self._health.slate_entropy.set(seen.entropy)
         self._health.slate_propensity.set(seen.propensity_min)
 
-    def dormant(self, shares: Sequence[float]) -> None:
-        """Show the share of dormant units by layer."""
-        for layer, share in enumerate(shares, start=1):
-            self._health.dormant.labels(str(layer)).set(share)
-
     def buffer(self, rows: int, inserted: int, samples: int, waiting: int) -> None:
         """Show how full buffer and queue are."""
         self._metrics.replay_rows.set(rows)
@@ -84,6 +79,8 @@ class TrainingMetrics:
         health.advantage_spread.set(report.advantage_spread)
         health.value_bound.set(report.value_bound)
         health.row_age.set(report.row_age_p50)
+        for layer, share in enumerate(report.dormant, start=1):
+            health.dormant.labels(str(layer)).set(share)
         for gap_s, discount in report.gaps:
             health.gaps.observe(gap_s)
             health.discounts.observe(discount)

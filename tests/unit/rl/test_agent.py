@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
 
@@ -19,14 +18,6 @@ from libs.rl.snapshot import decode, encode
 from libs.rl.transitions import Closed, Opened, Organic, Retracted, State, Withdrawn
 from libs.rl.update import forward
 from tests.unit.rl.small_agent import SLATE, click, make_agent, opened, play
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def test_a_click_is_in_the_very_next_update() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from libs.rl.agent import AgentSettings, Report
 from libs.rl.exposure import Exposure, exposure, gini, newest
@@ -167,3 +168,15 @@ def test_a_report_without_any_continuation_has_nothing_ahead() -> None:
 def test_the_age_of_rows_is_in_rows() -> None:
     replay = filled([[1]] * 5, -1.0, [1])
     assert replay.ages(np.array([0, 4])).tolist() == [4, 0]
+
+
+def test_units_that_react_to_nothing_are_dormant() -> None:
+    agent, awake = make_agent(), make_agent()
+    for each in (agent, awake):
+        play(each, 40)
+    with torch.no_grad():
+        agent.network.norm_1.weight[:64] = 0.0
+        agent.network.norm_1.bias[:64] = 0.0
+    assert awake.update().dormant[0] < 0.25
+    assert agent.update().dormant[0] >= 0.5
+    assert agent.update().dormant == ()

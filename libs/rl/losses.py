@@ -78,16 +78,6 @@ def in_batch_softmax_loss(
     return -functional.log_softmax(_masked(logits - log_sampling, alternative), dim=1)[:, 0]
 
 
-def conservative_penalty(
-    advantage: Float[Tensor, "B K"], offered: Bool[Tensor, "B K"], consumed: Float[Tensor, "B"]
-) -> Float[Tensor, "B"]:
-    """Return logΣexp of A over what was offered, minus A of what was consumed.
-
-    Conservative Q-learning (Kumar et al., 2020, arXiv:2006.04779, CQL(H)): what the log never tried is not praised.
-    """
-    return torch.logsumexp(_masked(advantage, offered), dim=1) - consumed
-
-
 def _masked(logits: Tensor, mask: Tensor) -> Tensor:
     # The least finite number, not -inf: 0 · -inf is NaN on a row where nothing is left.
     return torch.where(mask, logits, torch.finfo(logits.dtype).min)

@@ -32,9 +32,6 @@ class AgentSettings:
     """What a story's continuation is worth. ``onpolicy``: the value of a request under the policy that serves.
     ``greedy``: the value, by the target network, of the slate the online network would choose from what was offered
     (Double DQN); for logs of a poor policy, at three times the work."""
-    cql_weight: float = 0.0
-    """Weight of the penalty on advantages of contents that were offered and not consumed (conservative Q-learning);
-    above 0 only for logs of a policy that never explored."""
     context_numbers: tuple[str, ...] = ()
     """Names of context numbers that are inputs as they are; everything else is hashed."""
     reward: RewardSpec = field(default_factory=RewardSpec)
@@ -74,7 +71,7 @@ class AgentSettings:
         _within("target_rate", self.target_rate, 0, 1)
         for name in ("tau_s", "replay_ratio", "lr", "lr_final", "id_lr", "clip_norm"):
             _within(name, getattr(self, name), 1e-12, math.inf)
-        for name in ("beta", "organic_weight", "weight_decay", "cql_weight"):
+        for name in ("beta", "organic_weight", "weight_decay"):
             _within(name, getattr(self, name), 0, math.inf)
         for name in ("batch_size", "capacity", "learning_starts", "lr_decay_updates"):
             _within(name, getattr(self, name), 1, MAX_CAPACITY)

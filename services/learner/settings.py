@@ -1,6 +1,6 @@
 """Settings of the learner: each default once, with its unit and its reason."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -84,6 +84,29 @@ class Settings(StackSettings):
     )
     learner_reward_low: float = Field(_AGENT.reward.low, description="Least reward of one content; clips attacks.")
     learner_reward_high: float = Field(_AGENT.reward.high, description="Greatest reward of one content; clips attacks.")
+    learner_target: Literal["onpolicy", "greedy"] = Field(
+        _AGENT.target, description="What follows is worth: as the serving policy does (onpolicy), or at best (greedy)."
+    )
+    learner_beta: float = Field(_AGENT.beta, ge=0, description="Weight of the choice loss beside the value losses.")
+    learner_organic_weight: float = Field(
+        _AGENT.organic_weight, ge=0, description="Weight, in the choice loss, of consumption outside of impressions."
+    )
+    learner_lr: PositiveFloat = Field(_AGENT.lr, description="Step of the weights at first, AdamW ...")
+    learner_lr_final: PositiveFloat = Field(_AGENT.lr_final, description="... and once lr_decay_updates are over.")
+    learner_lr_decay_updates: PositiveInt = Field(
+        _AGENT.lr_decay_updates, description="Updates over which the step shrinks; a stream never ends, so not to 0."
+    )
+    learner_id_lr: PositiveFloat = Field(
+        _AGENT.id_lr, description="Step of what content ids teach: larger than lr as each is met rarely."
+    )
+    learner_weight_decay: float = Field(_AGENT.weight_decay, ge=0, description="Decoupled decay of all weights.")
+    learner_clip_norm: PositiveFloat = Field(_AGENT.clip_norm, description="Longest gradient; tames rare outliers.")
+    learner_target_rate: float = Field(
+        _AGENT.target_rate, ge=0, le=1, description="Share of the online network that the target takes over an update."
+    )
+    learner_id_dropout: float = Field(
+        _AGENT.id_dropout, ge=0, lt=1, description="Share of rows that see no ids: trains what new contents rely on."
+    )
     learner_batch_size: PositiveInt = Field(_AGENT.batch_size, description="Rows of an update.")
     learner_capacity: PositiveInt = Field(_AGENT.capacity, description="Rows in the replay buffer, 1 KB each.")
     learner_learning_starts: PositiveInt = Field(
@@ -170,15 +193,8 @@ class Settings(StackSettings):
 
     def agent_settings(self) -> AgentSettings:
         """Return what the agent is told."""
-        return replace(
-            _AGENT,
-            gamma=self.learner_gamma,
-            tau_s=self.learner_tau_s,
-            consumption=self.learner_consumption,
-            context_numbers=self.learner_context_numbers,
-            reward=RewardSpec(self.learner_reward_weights, self.learner_reward_low, self.learner_reward_high),
-            batch_size=self.learner_batch_size,
-            capacity=self.learner_capacity,
-            learning_starts=self.learner_learning_starts,
-            replay_ratio=self.learner_replay_ratio,
-        )
+        named = {
+            each.name: getattr(self, f"learner_{each.name}") for each in fields(AgentSettings) if each.name != "reward"
+        }
+        reward = RewardSpec(self.learner_reward_weights, self.learner_reward_low, self.learner_reward_high)
+        return AgentSettings(**named, reward=reward)

@@ -23,7 +23,7 @@ from libs.rl.report import Report, report_of
 from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State, Withdrawn
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State, Withdrawn
 from libs.rl.update import Outputs, continuation_values, forward, loss_parts
 
 __all__ = ["Agent", "AgentSettings", "Report"]
@@ -96,6 +96,8 @@ class Agent:
                     self._withdraw(change)
                 case Closed():
                     self._close(change)
+                case Reopened():
+                    self._reopen(change)
                 case Organic():
                     self._add_organic(change)
                 case Retracted():
@@ -262,6 +264,11 @@ class Agent:
         if slot is not None:
             next_key = None if change.next_row_id is None else key_of(change.next_row_id)
             self.replay.close(slot, next_key, change.gap_s)
+
+    def _reopen(self, change: Reopened) -> None:
+        slot = self.replay.slot(key_of(change.row_id))
+        if slot is not None:
+            self.replay.reopen(slot)
 
     def _add_organic(self, row: Organic) -> None:
         if (key := key_of(row.row_id)) not in self.replay:

@@ -176,6 +176,15 @@ class Replay:
             self._admit(slot)
             self._mark(slot)
 
+    def reopen(self, slot: int) -> None:
+        """Take back that a row was closed."""
+        if self.columns["status"][slot] not in (Status.CONTINUED, Status.ENDED):
+            return
+        self._stop_waiting(slot)
+        self.columns["status"][slot], self.columns["continuation"][slot] = Status.OPEN, _NO_SERIAL
+        if not self.columns["chosen"][slot].any():
+            self._dismiss(slot)
+
     def retract(self, key: int) -> None:
         """Take an organic row out of training for good."""
         serial = self._serials.pop(key, None)

@@ -76,6 +76,13 @@ class Closed:
 
 
 @dataclass(frozen=True, slots=True)
+class Reopened:
+    """A row was closed too soon: what showed that its slate was seen belongs to another impression."""
+
+    row_id: str
+
+
+@dataclass(frozen=True, slots=True)
 class Organic:
     """A consumption that belongs to no impression: no slate, no propensity."""
 
@@ -93,4 +100,4 @@ class Retracted:
     row_id: str
 
 
-RowChange: TypeAlias = Opened | Consumed | Withdrawn | Closed | Organic | Retracted
+RowChange: TypeAlias = Opened | Consumed | Withdrawn | Closed | Reopened | Organic | Retracted

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from libs.events.schema import Impression
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State, Withdrawn
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State, Withdrawn
 from services.learner.story import Shown, Story, Taken, Waits
 from services.learner.windows import JoinRules
 
@@ -127,6 +127,10 @@ class Join:
                     self._consume(earlier.row_id, earlier.slate, item)
         for item in moving:
             self._join(story, later, item)
+        if earlier.looked_at and not any(map(_looks, earlier.taken)):
+            earlier.looked_at = False
+            if earlier.next_key is not None and self._rules.require_seen:
+                self.changes.append(Reopened(earlier.row_id))
 
     def _finish(self, lane: Lane, shown: Shown) -> None:
         """Let go of an impression: its story ends here unless it is known to go on."""
@@ -176,7 +180,7 @@ class Join:
         if taken.impression_id is None:
             story.latest_loose_ms = max(story.latest_loose_ms, taken.at_ms)
         self._consume(shown.row_id, shown.slate, taken)
-        if not shown.looked_at and (taken.choice or taken.kind == "seen"):
+        if not shown.looked_at and _looks(taken):
             shown.looked_at = True
             if shown.next_key is not None and self._rules.require_seen:
                 self._close(shown)
@@ -284,6 +288,11 @@ class Join:
 def _content(slate: tuple[int, ...], taken: Taken) -> int:
     """Return the content an interaction is about; a reward for an impression as a whole goes to its first content."""
     return slate[0] if taken.content_id is None else taken.content_id
+
+
+def _looks(taken: Taken) -> bool:
+    """Tell whether an interaction shows that somebody looked at the slate."""
+    return taken.choice or taken.kind == "seen"
 
 
 def _shows(slate: tuple[int, ...], taken: Taken) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, Withdrawn
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, Withdrawn
 
 
 @dataclass
@@ -33,6 +33,8 @@ def rows_of(changes: Iterable[RowChange], rows: dict[str, Row] | None = None) ->
                 amend(rows[change.row_id], change.content_id, dict(change.terms), change.choice)
             case Closed():
                 rows[change.row_id].closed = (change.next_row_id, change.gap_s)
+            case Reopened():
+                rows[change.row_id].closed = None
     return rows
 
 

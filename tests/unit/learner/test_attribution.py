@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from libs.events.schema import Event
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Retracted, RowChange, State
+from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State
 from services.learner.attribution import Arrival, Attribution
 from services.learner.windows import JoinLimits, JoinRules
 from tests.builders import NOW_MS, impression, interaction
@@ -234,6 +234,19 @@ def test_with_require_seen_a_slate_nobody_saw_never_becomes_a_refusal() -> None:
     assert stream.at(3, seen) == [Closed("i1", "i2", 0.001)]
     assert stream.at(4, click(1, impression_id="i2"))[1:] == [Closed("i2", "i3", 0.001)]
     assert stream.silence(FINAL_MS + 10) == []
+
+
+def test_with_require_seen_a_slate_is_open_again_when_its_only_click_was_another_slates() -> None:
+    stream = Stream(require_seen=True)
+    stream.at(0, shown("i1", timestamp_ms=NOW_MS))
+    stream.at(12, click(1, timestamp_ms=NOW_MS + 12))
+    assert Closed("i1", "i3", 0.014) in stream.at(14, shown("i3", (8,), timestamp_ms=NOW_MS + 14))
+
+    changes = stream.at(20, shown("i2", timestamp_ms=NOW_MS + 10))
+
+    assert changes[-1] == Reopened("i1")
+    assert Consumed("i2", 1, {"click": 1.0}, True, "c1", NOW_MS + 12) in changes
+    assert stream.at(21, click(2, "c2", impression_id="i1"))[-1] == Closed("i1", "i2", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -95,6 +95,23 @@ def test_a_row_closed_again_goes_on_as_was_said_last() -> None:
     assert replay.columns["continuation"][slot] == 1
 
 
+def test_a_row_that_is_open_again_trains_only_what_was_consumed() -> None:
+    replay = Replay(4)
+    refused, clicked = insert(replay, "refused"), insert(replay, "clicked")
+    replay.consume(clicked, 2, CLICK, choice=True)
+    for slot in (refused, clicked):
+        replay.close(slot, key_of("next"), 4.0)
+        replay.reopen(slot)
+        replay.reopen(slot)
+    assert replay.columns["eligible"].tolist() == [False, True, False, False]
+    assert (replay.eligible_rows, replay.dirty) == (1, 1)
+    assert not batch_of(replay, "refused", "clicked").settled.any()
+    insert(replay, "next")
+    assert replay.columns["continuation"][[refused, clicked]].tolist() == [-1, -1]
+    replay.close(refused, key_of("next"), 4.0)
+    assert batch_of(replay, "refused").settled.all()
+
+
 def test_what_is_withdrawn_was_never_consumed() -> None:
     replay = Replay(4)
     slot = insert(replay, "a")

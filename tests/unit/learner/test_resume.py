@@ -54,6 +54,35 @@ def test_changed_settings_are_refused_and_named(tmp_path: Path, change: dict[str
         find_checkpoint(tmp_path, settings(**change), "cluster")
 
 
+def test_what_was_learned_live_cannot_become_a_function_of_the_log(tmp_path: Path) -> None:
+    name = fitting(tmp_path)
+
+    with pytest.raises(RefusedStart, match=f"MOARD_LEARNER_SCHEDULE is 'log'.*'live'.*ABANDON_CHECKPOINT={name}"):
+        find_checkpoint(tmp_path, settings(learner_schedule="log"), "cluster")
+
+
+def test_a_checkpoint_that_names_no_schedule_was_learned_live(tmp_path: Path) -> None:
+    config = {name: value for name, value in config_of(settings()).items() if name != "learner_schedule"}
+    save(tmp_path, 1, config=config)
+
+    assert find_checkpoint(tmp_path, settings(), "cluster") is not None
+    with pytest.raises(RefusedStart, match="MOARD_LEARNER_SCHEDULE"):
+        find_checkpoint(tmp_path, settings(learner_schedule="log"), "cluster")
+
+
+def test_learning_may_go_on_live_after_a_rebuild_by_the_log(tmp_path: Path) -> None:
+    save(tmp_path, 1, config=config_of(settings(learner_schedule="log")))
+
+    assert find_checkpoint(tmp_path, settings(), "cluster") is not None
+    assert find_checkpoint(tmp_path, settings(learner_schedule="log"), "cluster") is not None
+
+
+def test_batches_that_can_never_be_full_are_refused_by_name() -> None:
+    assert settings(learner_batch_size=20, learner_capacity=10).learner_schedule == "live"
+    with pytest.raises(ValueError, match="MOARD_LEARNER_BATCH_SIZE is 20, but MOARD_LEARNER_CAPACITY holds 10"):
+        settings(learner_schedule="log", learner_batch_size=20, learner_capacity=10)
+
+
 def test_a_changed_reward_is_welcome(tmp_path: Path) -> None:
     fitting(tmp_path)
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from libs.rl.features import CONTEXT
+from libs.rl.gradients import pair_sums, partly_learned_products
 from libs.rl.replay import SLATE
 from libs.rl.scoring import NORM_EPSILON
 from libs.rl.snapshot import HIDDEN, ID_SIZE
@@ -68,14 +69,12 @@ class RankingNetwork(nn.Module):
 
     def content_half(self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"]) -> Float[Tensor, "C F"]:
         """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""
-        # Apart, as nobody needs a gradient of the text: that product is a third of what one of both together costs.
-        of_text, of_ids, _ = torch.split(self.content_in.weight, [self.vector_size, ID_SIZE, 1], dim=1)
-        return functional.linear(text.to(ids.dtype), of_text, self.content_in.bias) + functional.linear(ids, of_ids)
+        weight = self.content_in.weight[:, :-1]
+        return partly_learned_products(text.to(ids.dtype), ids, self.vector_size, weight) + self.content_in.bias
 
     def user_half(self, features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
         """Return the user's share of the joint first layer, and beside it the first layer of the user tower."""
-        weight = torch.cat([self.user_in.weight, self.value_in.weight])
-        return _split_linear(weight, features, ids)
+        return _split_linear((self.user_in.weight, self.value_in.weight), features, ids)
 
     def pairs(
         self,
@@ -86,8 +85,7 @@ class RankingNetwork(nn.Module):
         at: Int64[Tensor, "P"],
     ) -> Float[Tensor, "P 2"]:
         """Return the joint layers' part of A and ℓ for pairs of ``user[row]`` and ``content[at]``."""
-        first = user.index_select(0, row).add_(content.index_select(0, at))
-        first = first.addcmul_(log_count.to(first.dtype)[:, None], self.content_in.weight[:, -1])
+        first = pair_sums(user, content, log_count.to(user.dtype), self.content_in.weight[:, -1], row, at)
         hidden = functional.relu(self.norm_1(first), inplace=True)
         hidden = functional.relu(self.norm_2(self.middle(hidden)), inplace=True)
         heads: Tensor = self.heads(hidden)
@@ -117,7 +115,7 @@ def target_values(
     weights: Mapping[str, Tensor], features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]
 ) -> Float[Tensor, "B 3"]:
     """Return U, N and A⊥ of each user by the weights of the target."""
-    first = _split_linear(weights["value_in.weight"], features, ids) + weights["value_in.bias"]
+    first = _split_linear((weights["value_in.weight"],), features, ids) + weights["value_in.bias"]
     gain, bias = weights["value_norm.weight"], weights["value_norm.bias"]
     hidden = functional.relu(functional.layer_norm(first, (HIDDEN,), gain, bias, NORM_EPSILON))
     return functional.linear(hidden, weights["value_out.weight"], weights["value_out.bias"])
@@ -129,8 +127,7 @@ def soft_update(target: Mapping[str, Tensor], online: Mapping[str, Tensor], rate
         tensor.lerp_(online[name].detach(), rate)
 
 
-def _split_linear(weight: Tensor, features: Tensor, ids: Tensor) -> Tensor:
-    """Multiply a user's input, text and context apart from ids: nobody needs a gradient of what is given."""
-    text, learned, context = torch.split(weight, [weight.shape[1] - CONTEXT - ID_SIZE, ID_SIZE, CONTEXT], dim=1)
-    given = functional.linear(features.to(weight.dtype), torch.cat([text, context], dim=1))
-    return given + functional.linear(ids, learned)
+def _split_linear(weights: tuple[Tensor, ...], features: Tensor, ids: Tensor) -> Tensor:
+    """Multiply a user's input, in which ids stand between text and context."""
+    at = features.shape[1] - CONTEXT
+    return partly_learned_products(features.to(ids.dtype), ids, at, *weights)

@@ -1,8 +1,12 @@
 """AdamW for tables of which an update touches a few rows."""
 
+from typing import Final
+
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
+
+_SETTLED: Final = 40_000  # steps after which no bias of the moments is left to correct, even in double precision
 
 
 class RowAdam:
@@ -15,6 +19,9 @@ class RowAdam:
     def __init__(self, columns: int, lr: float, weight_decay: float) -> None:
         self.lr, self.weight_decay = lr, weight_decay
         self.beta_1, self.beta_2, self.epsilon = 0.9, 0.999, 1e-8
+        taken = torch.arange(_SETTLED + 1, dtype=torch.float64)
+        bias_1, bias_2 = 1 - self.beta_1**taken, 1 - self.beta_2**taken
+        self._corrections = torch.stack([lr / bias_1, bias_2.sqrt()], dim=1)  # by steps taken: powers are slow
         self.steps = torch.zeros(0, dtype=torch.float64)
         self.moments = torch.zeros(0, 2, columns)
 
@@ -33,8 +40,9 @@ class RowAdam:
         square.mul_(self.beta_2).addcmul_(gradient, gradient, value=1 - self.beta_2)
         self.steps.index_copy_(0, rows, steps)
         self.moments.index_copy_(0, rows, moments)
-        size = (self.lr / (1 - self.beta_1**steps)).to(table.dtype)[:, None]
-        correction = (1 - self.beta_2**steps).sqrt().to(table.dtype)[:, None]
-        change = size * mean / (square.sqrt() / correction + self.epsilon)
-        kept = table.index_select(0, rows) * (1 - self.lr * self.weight_decay)
-        table.index_copy_(0, rows, kept - change)
+        known = self._corrections.index_select(0, steps.long().clamp_(max=_SETTLED)).to(table.dtype)
+        size, correction = known[:, :1], known[:, 1:]
+        change = square.sqrt_().div_(correction).add_(self.epsilon)
+        torch.div(mean, change, out=change).mul_(size)
+        kept = table.index_select(0, rows).mul_(1 - self.lr * self.weight_decay)
+        table.index_copy_(0, rows, kept.sub_(change))

@@ -15,6 +15,7 @@ from torch.nn import functional
 from libs.rl import losses
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.rl.batch import Batch, Draws, Users
+from libs.rl.gradients import bag_sums
 from libs.rl.id_tables import IdTables
 from libs.rl.networks import A_EMPTY, N, RankingNetwork, U, target_values
 from libs.rl.settings import AgentSettings
@@ -67,25 +68,25 @@ def forward(
     """
     histories, bags, offsets = _bags(batch.users, len(space))
     user_leaf = tables.user.index_select(0, histories).requires_grad_()
-    ids = _id_means(user_leaf, bags, offsets) * torch.from_numpy(draws.keep_user)[:, None]
-    user = network.user_half(_user_features(space, batch.users, offsets), ids)
+    ids = bag_sums(user_leaf, bags, offsets) * (_scale(batch.users) * torch.from_numpy(draws.keep_user)[:, None])
+    user, tower = torch.split(network.user_half(_user_features(space, batch.users), ids), HIDDEN, dim=1)
 
     pairs = _pairs(batch, draws)
     kept = draws.keep_content[pairs.row]
     entries, at = _distinct(pairs.content.astype(np.int64) * 2 + kept, 2 * len(space))
-    contents, content_leaf, entry_ids = _entry_ids(tables, entries, len(space))
+    contents, content_leaf, entry_ids = _entry_ids(tables, entries)
     half = network.content_half(_unit_texts(space, entries // 2), entry_ids[:, :ID_SIZE])
     log_count = np.where(kept, pairs.log_count, np.float32(-centre))
 
     row_t, at_t = torch.from_numpy(pairs.row), torch.from_numpy(at)
-    heads = network.pairs(user[:, :HIDDEN], half, torch.from_numpy(log_count), row_t, at_t)
+    heads = network.pairs(user, half, torch.from_numpy(log_count), row_t, at_t)
     heads = heads + network.id_terms(ids, entry_ids, row_t, at_t)
     shown = heads.new_zeros(batch.slate.size, 2).index_copy(0, torch.from_numpy(pairs.grid), heads[: len(pairs.grid)])
     advantage, choice = shown.view(*batch.slate.shape, 2).unbind(2)
     return Outputs(
         advantage=advantage,
         choice=choice if serving else choice + network.rank_bias[: batch.slate.shape[1]],
-        values=network.user_values(user[:, HIDDEN:]),
+        values=network.user_values(tower),
         organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
         leaves=Leaves(histories, user_leaf, contents, content_leaf),
     )
@@ -98,9 +99,9 @@ def continuation_values(
     values = torch.zeros(len(batch.slots))
     if len(batch.continued):
         with torch.no_grad():
-            histories, bags, offsets = _bags(batch.next_users, len(space))
-            ids = _id_means(tables.user.index_select(0, histories), bags, offsets)
-            value_t = target_values(target, _user_features(space, batch.next_users, offsets), ids)[:, U]
+            history = torch.from_numpy(batch.next_users.history)
+            ids = functional.embedding_bag(history, tables.user, mode="sum") * _scale(batch.next_users)
+            value_t = target_values(target, _user_features(space, batch.next_users), ids)[:, U]
             discount_t = losses.discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
             values[torch.from_numpy(batch.continued)] = discount_t * value_t
     return values
@@ -161,7 +162,10 @@ def _distinct(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """Return the distinct values, all below ``size``, and where each value lies among them; a sort costs ten times."""
     seen = np.zeros(size, np.bool_)
     seen[values] = True
-    return np.flatnonzero(seen), (np.cumsum(seen) - 1)[values]
+    distinct = np.flatnonzero(seen)
+    place = np.empty(size, np.int64)  # read only where it was written
+    place[distinct] = np.arange(len(distinct))
+    return distinct, place[values]
 
 
 def _bags(users: Users, size: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -172,32 +176,31 @@ def _bags(users: Users, size: int) -> tuple[Tensor, Tensor, Tensor]:
     return torch.from_numpy(distinct), torch.from_numpy(inverse), torch.from_numpy(np.cumsum(lengths) - lengths)
 
 
-def _id_means(rows: Tensor, bags: Tensor, offsets: Tensor) -> Tensor:
-    """Return Σ rows / √n of each bag: longer histories are surer, but not linearly."""
-    if len(bags) == 0:
-        return rows.new_zeros(len(offsets), rows.shape[1])
-    length = torch.diff(offsets, append=torch.tensor([len(bags)])).clamp(min=1)
-    return functional.embedding_bag(bags, rows, offsets, mode="sum") / length.sqrt()[:, None]
+def _scale(users: Users) -> Tensor:
+    """Return 1/√n of histories of n contents: longer ones are surer, but not linearly."""
+    lengths = np.count_nonzero(users.history, axis=1, keepdims=True)
+    return torch.from_numpy(1 / np.sqrt(np.maximum(lengths, 1), dtype=np.float32))
 
 
-def _user_features(space: ActionSpace, users: Users, offsets: Tensor) -> Tensor:
+def _user_features(space: ActionSpace, users: Users) -> Tensor:
     """Return what of the user's input is given rather than learned: text and context."""
-    known = users.history != PADDING
-    history = torch.from_numpy(users.history[known].astype(np.int64))
-    weights = torch.from_numpy(users.weights[known])
+    # Padding needs no mask: its vector is zero, and so is its weight.
+    history, weights = torch.from_numpy(users.history), torch.from_numpy(users.weights)
     vectors = torch.from_numpy(space.vectors)
-    text = functional.embedding_bag(history, vectors, offsets, mode="sum", per_sample_weights=weights)
+    text = functional.embedding_bag(history, vectors, mode="sum", per_sample_weights=weights)
     return torch.cat([functional.normalize(text, dim=1), torch.from_numpy(users.context)], dim=1)
 
 
-def _entry_ids(tables: IdTables, entries: np.ndarray, size: int) -> tuple[Tensor, Tensor, Tensor]:
+def _entry_ids(tables: IdTables, entries: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
     """Return the distinct contents, their rows as a leaf, and the rows by entry: nothing where ids are dropped."""
-    contents, inverse = _distinct(entries // 2, size)
-    distinct = torch.from_numpy(contents)
-    leaf = tables.content.index_select(0, distinct).requires_grad_()
+    first = np.diff(entries // 2, prepend=-1) != 0
+    contents = torch.from_numpy(entries[first] // 2)
+    leaf = tables.content.index_select(0, contents).requires_grad_()
     kept = torch.from_numpy((entries % 2).astype(np.float32))
-    return distinct, leaf, leaf.index_select(0, torch.from_numpy(inverse)) * kept[:, None]
+    return contents, leaf, leaf.index_select(0, torch.from_numpy(np.cumsum(first) - 1)) * kept[:, None]
 
 
 def _unit_texts(space: ActionSpace, contents: np.ndarray) -> Tensor:
-    return torch.from_numpy(space.vectors[contents] * space.inverse_norm[contents, None])
+    named = torch.from_numpy(contents)
+    lengths = torch.from_numpy(space.inverse_norm).index_select(0, named)
+    return torch.from_numpy(space.vectors).index_select(0, named).mul_(lengths[:, None])

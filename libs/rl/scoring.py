@@ -1,7 +1,10 @@
 """The network in numpy, for serving: the content half of its first layer once per snapshot, the user half per request.
 
-The same maths as ``networks.py``, held equal within 1e-4 by a test. The batch normalisation of a layer (LN) is folded:
-centred weights give centred sums, so that only a root mean square is left to compute.
+The same maths as ``networks.py``, held equal within 1e-4 by a test. What a request does not change is folded into the
+weights, as each pass over [K, hidden] counts:
+
+- Centred weights give centred sums, so that a layer norm is a product with 1/root mean square, its gain and its bias.
+- relu(g·x + b) = |g|·(max(±x, −b/|g|) + b/|g|): signs go into the weights before, |g| and b into those behind.
 """
 
 import numpy as np
@@ -15,6 +18,8 @@ from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import State
 
 NORM_EPSILON = 1e-5
+_NORMS = ("norm_1", "norm_2", "value_norm")
+_LEAST_GAIN = 1e-6  # instead of 0, by which nothing can be divided: the error stays below single precision
 _SANE = 1e6  # larger scores come from a diverged network: their standardised form is rounding noise
 
 
@@ -31,9 +36,11 @@ class Scorer:
         self.snapshot = snapshot
         self._space = space
         self._seen = 0
+        self._numbers = snapshot.context_numbers
         self._rows = {content_id: row for row, content_id in enumerate(snapshot.content_ids.tolist())}
         self._centre = popularity_centre(snapshot.consumptions)
-        self._split(snapshot.vector_size)
+        with np.errstate(over="ignore", invalid="ignore"):  # the canary tells of a diverged network
+            self._split(snapshot.vector_size)
         self._half = np.zeros((0, len(self._bias_1)), np.float32)
         self._user_rows = np.zeros((0, snapshot.id_size), np.float32)
         self._content_rows = np.zeros((0, snapshot.id_size + 1), np.float32)
@@ -54,13 +61,15 @@ class Scorer:
     def score(self, state: State, indices: Int32[np.ndarray, "K"]) -> Scores:
         """Return advantage and choice logit of each candidate and the values of the user."""
         user, ids = self._user(state)
-        hidden = self._hidden(self._half[indices] + self._user_in @ user)
-        heads = hidden @ self._heads + self._heads_bias
+        first, tower, mixed = self._user_products(user)
+        half = self._half.take(indices, axis=0)
+        half += first
+        heads = self._joint(half)
         # The bias rides along as a last column of ones: one product gives both id terms.
         extra = np.zeros((len(ids) + 1, 2), np.float32)
-        extra[:-1, 0], extra[:-1, 1], extra[-1, 1] = self._mix.T @ ids, ids, 1.0
-        heads += self._content_rows[indices] @ extra
-        u, n, a_empty = self._values(user).tolist()
+        extra[:-1, 0], extra[:-1, 1], extra[-1, 1] = mixed, ids, 1.0
+        heads += self._content_rows.take(indices, axis=0) @ extra
+        u, n, a_empty = self._values(tower).tolist()
         return Scores(heads[:, 0], heads[:, 1], u, n, a_empty)
 
     def q_values(
@@ -71,9 +80,9 @@ class Scorer:
         user[: len(user_vector)] = _unit(user_vector)
         unseen = np.zeros((len(content_vectors), self._content_ids_in.shape[0]), np.float32)
         unseen[:, -1] = -self._centre
+        first, tower, _ = self._user_products(user)
         half = _unit(content_vectors) @ self._content_text_in + unseen @ self._content_ids_in + self._bias_1
-        advantage = self._hidden(half + self._user_in @ user) @ self._heads[:, 0] + self._heads_bias[0]
-        total: np.ndarray = advantage + self._values(user)[1]
+        total: np.ndarray = self._joint(half + first)[:, 0] + self._values(tower)[1]
         return total.astype(np.float32)
 
     def canary(self) -> None:
@@ -95,17 +104,22 @@ class Scorer:
 
     def _split(self, text: int) -> None:
         w = self.snapshot.weights
-        content = _centred(w["content_in.weight"])
-        self._user_in = _centred(w["user_in.weight"])
+        norm_1, norm_2, norm_v = (_Norm(w[f"{name}.weight"], w[f"{name}.bias"]) for name in _NORMS)
+        content = norm_1.before(w["content_in.weight"])
         self._content_text_in = np.ascontiguousarray(content[:, :text].T)
         self._content_ids_in = np.ascontiguousarray(content[:, text:].T)
-        self._bias_1 = w["content_in.bias"] - w["content_in.bias"].mean()
-        self._middle = np.ascontiguousarray(_centred(w["middle.weight"]).T)
-        self._bias_2 = w["middle.bias"] - w["middle.bias"].mean()
-        self._heads, self._heads_bias = np.ascontiguousarray(w["heads.weight"].T), w["heads.bias"]
-        self._mix = w["mix.weight"]
-        self._value_in = _centred(w["value_in.weight"])
-        self._value_bias = w["value_in.bias"] - w["value_in.bias"].mean()
+        self._bias_1 = norm_1.before(w["content_in.bias"])
+        mix = np.zeros((self.snapshot.id_size, w["user_in.weight"].shape[1]), np.float32)
+        mix[:, text : text + len(mix)] = w["mix.weight"].T
+        own = norm_1.before(w["user_in.weight"]), norm_v.before(w["value_in.weight"]), mix
+        self._user_in = np.concatenate(own)
+        self._value_bias = norm_v.before(w["value_in.bias"])
+        middle, bias = norm_1.behind(w["middle.weight"], w["middle.bias"])
+        self._middle, self._bias_2 = np.ascontiguousarray(norm_2.before(middle).T), norm_2.before(bias)
+        heads, self._heads_bias = norm_2.behind(w["heads.weight"], w["heads.bias"])
+        self._heads = np.ascontiguousarray(heads.T)
+        self._value_out, self._value_out_bias = norm_v.behind(w["value_out.weight"], w["value_out.bias"])
+        self._floors = norm_1.floor, norm_2.floor, norm_v.floor
 
     def _reserve(self, size: int) -> None:
         if size <= len(self._half):
@@ -134,28 +148,58 @@ class Scorer:
 
     def _user(self, state: State) -> tuple[np.ndarray, np.ndarray]:
         """Return the whole input of the user and its id part."""
+        text, at = self.snapshot.vector_size, self.snapshot.vector_size + self.snapshot.id_size
+        # What is unknown has index 0, whose vectors are zero; what came after the last refresh is unknown.
         index = self._space.index(state.history[:HISTORY])
-        known = (index != PADDING) & (index < len(self._half))
-        index = index[known]
-        weights = age_weights(np.array(state.history_age_s[:HISTORY], np.float64)[known])
-        ids = self._user_rows[index].sum(axis=0) / np.float32(np.sqrt(max(len(index), 1)))
-        text = _unit(weights @ self._space.vectors[index])
-        context = encode_context(state.context, self.snapshot.context_numbers)
-        return np.concatenate([text, ids, context]), ids
+        if len(self._space) > len(self._half):
+            index[index >= len(self._half)] = PADDING
+        weights = age_weights(np.array(state.history_age_s[:HISTORY], np.float64))
+        user = np.empty(self._user_in.shape[1], np.float32)
+        user[:text] = _unit(weights @ self._space.vectors.take(index, axis=0))
+        ids = self._user_rows.take(index, axis=0).sum(axis=0)
+        ids /= np.sqrt(np.float32(np.count_nonzero(index) or 1))
+        user[text:at], user[at:] = ids, encode_context(state.context, self._numbers)
+        return user, ids
 
-    def _hidden(self, first: np.ndarray) -> np.ndarray:
-        w = self.snapshot.weights
-        first = _normalised_relu(first, w["norm_1.weight"], w["norm_1.bias"])
-        second = first @ self._middle
-        second += self._bias_2
-        return _normalised_relu(second, w["norm_2.weight"], w["norm_2.bias"])
+    def _user_products(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the user's share of the joint layer, the first layer of the tower, and P·ids: one product for all."""
+        width = len(self._bias_1)
+        products = self._user_in @ user
+        return products[:width], products[width : 2 * width] + self._value_bias, products[2 * width :]
 
-    def _values(self, user: np.ndarray) -> np.ndarray:
-        w = self.snapshot.weights
-        first = (self._value_in @ user + self._value_bias)[None]
-        hidden = _normalised_relu(first, w["value_norm.weight"], w["value_norm.bias"])[0]
-        values: np.ndarray = w["value_out.weight"] @ hidden + w["value_out.bias"]
+    def _joint(self, first: np.ndarray) -> np.ndarray:
+        """Return the heads of pairs from the sums of their halves, which it overwrites."""
+        hidden = _normalised(first, self._floors[0]) @ self._middle
+        hidden += self._bias_2
+        heads: np.ndarray = _normalised(hidden, self._floors[1]) @ self._heads
+        heads += self._heads_bias
+        return heads
+
+    def _values(self, tower: np.ndarray) -> np.ndarray:
+        hidden = _normalised(tower[None], self._floors[2])[0]
+        values: np.ndarray = self._value_out @ hidden + self._value_out_bias
         return values
+
+
+class _Norm:
+    """A layer norm and the ReLU behind it, of which only ``max(x / root mean square of x, floor)`` is left to do."""
+
+    def __init__(self, gain: np.ndarray, bias: np.ndarray) -> None:
+        self._sign = np.where(gain < 0, -1.0, 1.0)
+        self._gain = np.maximum(np.abs(gain.astype(np.float64)), _LEAST_GAIN)
+        self._shift = bias / self._gain
+        self.floor = (-self._shift).astype(np.float32)
+
+    def before(self, weight: np.ndarray) -> np.ndarray:
+        """Return the weight or bias whose sums the norm is of: centred, with the signs of the gains."""
+        centred = weight - weight.mean(axis=0, dtype=np.float64)
+        signed: np.ndarray = centred.T * self._sign
+        return np.ascontiguousarray(signed.T.astype(np.float32))
+
+    def behind(self, weight: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the weight and bias that read what is left: scaled by the gains, shifted back."""
+        scaled = weight * self._gain
+        return scaled.astype(np.float32), (bias + scaled @ self._shift).astype(np.float32)
 
 
 def _rows(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
@@ -166,18 +210,13 @@ def _rows(table: np.ndarray, indices: np.ndarray) -> np.ndarray:
     return selected
 
 
-def _centred(weight: np.ndarray) -> np.ndarray:
-    centred: np.ndarray = weight - weight.mean(axis=0, dtype=np.float64).astype(np.float32)
-    return centred
-
-
-def _normalised_relu(x: np.ndarray, gain: np.ndarray, bias: np.ndarray) -> np.ndarray:
-    """LN and ReLU in place, for rows whose mean is zero already."""
-    square = np.einsum("kf,kf->k", x, x) / np.float32(x.shape[1])
-    x *= (1 / np.sqrt(square + np.float32(NORM_EPSILON)))[:, None]
-    x *= gain
-    x += bias
-    np.maximum(x, 0, out=x)
+def _normalised(x: np.ndarray, floor: np.ndarray) -> np.ndarray:
+    """Norm and ReLU in place, for rows whose mean is zero already."""
+    square = np.vecdot(x, x)
+    square /= np.float32(x.shape[1])
+    square += np.float32(NORM_EPSILON)
+    x *= (1 / np.sqrt(square))[:, None]
+    np.maximum(x, floor, out=x)
     return x
 
 

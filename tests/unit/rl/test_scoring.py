@@ -70,6 +70,18 @@ def test_scores_are_those_of_the_specification(space: ActionSpace, scorer: Score
         np.testing.assert_allclose([scores.u, scores.n, scores.a_empty], values, atol=1e-4)
 
 
+def test_gains_of_any_sign_are_folded_into_the_weights(space: ActionSpace) -> None:
+    snapshot = random_snapshot(IDS, 8)
+    for name in ("norm_1", "norm_2", "value_norm"):
+        snapshot.weights[f"{name}.weight"][::2] *= -1
+        snapshot.weights[f"{name}.weight"][1::4] = 0
+    scores = Scorer(snapshot, space).score(STATE, space.index([13]))
+    advantage, choice, values = plainly(snapshot, space, STATE, 13)
+    assert scores.advantage[0] == pytest.approx(advantage, abs=1e-4)
+    assert scores.choice[0] == pytest.approx(choice, abs=1e-4)
+    np.testing.assert_allclose([scores.u, scores.n, scores.a_empty], values, atol=1e-4)
+
+
 def test_a_score_does_not_depend_on_the_other_candidates(space: ActionSpace, scorer: Scorer) -> None:
     together = scorer.score(STATE, space.index(IDS))
     alone = [scorer.score(STATE, space.index([content_id])) for content_id in IDS]

@@ -21,27 +21,27 @@ def sample(replay: Replay, batch_size: int, rng: np.random.Generator) -> Int64[n
     Zhang & Sutton, 2017, arXiv:1712.01275, which adds the newest transition to each batch). What is left is drawn half
     from the newest 5 %, half from all rows.
     """
-    batch = replay.newest_dirty(batch_size)
-    recent = _span(replay, max(1, int(RECENT * min(replay.inserted, replay.capacity))))
-    batch = _extended(batch, _eligible(replay, recent), (batch_size - len(batch)) // 2, rng)
-    return _from_everywhere(replay, batch, batch_size, rng)
+    batch, rows = replay.newest_dirty(batch_size), min(replay.inserted, replay.capacity)
+    recent = max(1, int(RECENT * rows))
+    batch = _drawn(replay, batch, recent, len(batch) + (batch_size - len(batch)) // 2, rng)
+    return _drawn(replay, batch, rows, batch_size, rng)
 
 
-def _from_everywhere(replay: Replay, batch: np.ndarray, batch_size: int, rng: np.random.Generator) -> np.ndarray:
-    rows = min(replay.inserted, replay.capacity)
-    for _ in range(_ROUNDS if rows > _SCAN else 0):
-        if len(batch) == batch_size:
+def _drawn(replay: Replay, batch: np.ndarray, newest: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """Return the batch, filled up to ``size`` with eligible ones of the ``newest`` rows as far as there are any."""
+    for _ in range(_ROUNDS if newest > _SCAN else 0):
+        if len(batch) >= size:
             return batch
-        drawn = np.unique(rng.integers(0, rows, 2 * (batch_size - len(batch))))
-        batch = _extended(batch, _eligible(replay, drawn), batch_size - len(batch), rng)
-    if len(batch) == batch_size:
+        drawn = np.unique(rng.integers(0, newest, 2 * (size - len(batch))))
+        batch = _extended(batch, _eligible(replay, _slots(replay, drawn, newest)), size - len(batch), rng)
+    if len(batch) >= size:
         return batch
-    return _extended(batch, np.flatnonzero(replay.columns["eligible"][:rows]), batch_size - len(batch), rng)
+    return _extended(batch, _eligible(replay, _slots(replay, np.arange(newest), newest)), size - len(batch), rng)
 
 
-def _span(replay: Replay, count: int) -> np.ndarray:
-    """Return the slots of the newest ``count`` rows."""
-    return np.arange(replay.inserted - count, replay.inserted) % replay.capacity
+def _slots(replay: Replay, places: np.ndarray, newest: int) -> np.ndarray:
+    """Return the slots of places among the ``newest`` rows, oldest first."""
+    return (replay.inserted - newest + places) % replay.capacity
 
 
 def _eligible(replay: Replay, slots: np.ndarray) -> np.ndarray:

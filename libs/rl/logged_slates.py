@@ -4,7 +4,7 @@ A row here is one impression as serving logged it. What a policy would have done
 alone: the candidates' logged scores for policies that only explore differently, scores of another snapshot otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -100,31 +100,23 @@ def logged_slates(
     return LoggedSlates(padded, counts, positions, temperature, epsilon, log_propensities)
 
 
-def policies(logged: LoggedSlates) -> Mapping[str, Float64[np.ndarray, "B N"]]:
+def policies(logged: LoggedSlates) -> dict[str, Float64[np.ndarray, "B N"]]:
     """Return prefix log-probabilities of the slates under the counterfactual policies that need nothing but the log.
 
     ``uniform`` draws at random; ``exploit`` halves the temperature and has no uniform arm.
     """
-    everybody = np.ones(len(logged.counts))
-    return {
-        "uniform": prefix_log_probabilities(logged, everybody, everybody),
-        "exploit": prefix_log_probabilities(logged, logged.temperature / 2, 0 * everybody),
-    }
+    found = {"uniform": _uniform(logged), "exploit": _plackett_luce(logged, logged.temperature / 2)}
+    return {name: np.where(logged.shown, each, 0.0) for name, each in found.items()}
 
 
 def prefix_log_probabilities(
     logged: LoggedSlates, temperature: Float64[np.ndarray, "B"], epsilon: Float64[np.ndarray, "B"]
 ) -> Float64[np.ndarray, "B N"]:
-    """Return ``slates.log_probabilities`` of many slates at once, 0 beyond a slate; equal within 1e-6 by a test."""
-    valid = np.arange(logged.scores.shape[1]) < logged.counts[:, None]
-    logits = np.where(valid, _standardised(logged.scores, valid) / temperature[:, None], -np.inf)
-    policy = _plackett_luce(logits, logged.positions)
-    shown, at = logged.shown, np.arange(logged.positions.shape[1])
-    left = np.where(shown, logged.counts[:, None] - at, 1)
-    uniform = -np.cumsum(np.log(left), axis=1)
+    """Return ``slates.log_probabilities`` of many slates at once, 0 beyond a slate; equal within 1e-4 by a test."""
     with np.errstate(divide="ignore"):  # ε at 0 or 1 leaves one arm: log 0 is the right weight of the other
-        arms = np.log1p(-epsilon)[:, None] + policy, np.log(epsilon)[:, None] + uniform
-    return np.where(shown, np.minimum(np.logaddexp(*arms), 0.0), 0.0)
+        policy = np.log1p(-epsilon)[:, None] + _plackett_luce(logged, temperature)
+        uniform = np.log(epsilon)[:, None] + _uniform(logged)
+    return np.where(logged.shown, np.minimum(np.logaddexp(policy, uniform), 0.0), 0.0)
 
 
 def largest_difference(logged: LoggedSlates) -> float:
@@ -142,29 +134,43 @@ def difference(logged: Logged) -> float:
     return float(np.abs(again - np.array(logged.log_propensities)).max())
 
 
-def _plackett_luce(
-    logits: Float64[np.ndarray, "B K"], positions: Int64[np.ndarray, "B N"]
-) -> Float64[np.ndarray, "B N"]:
-    shown = positions >= 0
-    padded = np.concatenate([logits, np.full((len(logits), 1), -np.inf)], axis=1)  # where position −1 looks and writes
-    taken = np.take_along_axis(padded, positions, axis=1)
-    np.put_along_axis(padded, positions, -np.inf, axis=1)
-    largest = np.maximum(padded.max(axis=1, keepdims=True), -1e300)
+def _uniform(logged: LoggedSlates) -> Float64[np.ndarray, "B N"]:
+    left = logged.counts[:, None] - np.arange(logged.positions.shape[1])
+    return -np.cumsum(np.log(np.where(logged.shown, left, 1)), axis=1)
+
+
+def _plackett_luce(logged: LoggedSlates, temperature: Float64[np.ndarray, "B"]) -> Float64[np.ndarray, "B N"]:
+    shown = logged.shown
+    logits, valid = _standardised(logged.scores, logged.counts)
+    logits /= temperature[:, None]
+    taken = np.where(shown, np.take_along_axis(logits, np.where(shown, logged.positions, 0), axis=1), -np.inf)
+    largest = logits.max(axis=1, keepdims=True, initial=0.0)
+    logits -= largest
+    mass = np.exp(logits, out=logits)
+    mass *= valid
+    rows, columns = np.nonzero(shown)
+    mass[rows, logged.positions[rows, columns]] = 0.0
     with np.errstate(divide="ignore"):
-        left_over = np.log(np.exp(padded - largest).sum(axis=1, keepdims=True)) + largest
+        left_over = np.log(mass.sum(axis=1, keepdims=True)) + largest
     # The mass left at each position is summed up from the contents not drawn, never by subtraction.
-    mass = np.logaddexp.accumulate(np.concatenate([left_over, taken[:, ::-1]], axis=1), axis=1)[:, 1:][:, ::-1]
-    steps = np.zeros(positions.shape)
-    np.subtract(taken, mass, out=steps, where=shown)
+    left = np.logaddexp.accumulate(np.concatenate([left_over, taken[:, ::-1]], axis=1), axis=1)[:, 1:][:, ::-1]
+    steps = np.zeros(shown.shape)
+    np.subtract(taken, left, out=steps, where=shown)
     return np.cumsum(steps, axis=1)
 
 
-def _standardised(scores: Float32[np.ndarray, "B K"], valid: Bool[np.ndarray, "B K"]) -> Float64[np.ndarray, "B K"]:
-    counts = valid.sum(axis=1, keepdims=True)
-    wide = scores.astype(np.float64)
-    centred = np.where(valid, wide - wide.sum(axis=1, keepdims=True) / counts, 0.0)
-    spread = np.abs(centred).max(axis=1, keepdims=True)
-    flat = spread <= _FLAT * np.abs(wide).max(axis=1, keepdims=True)
+def _standardised(
+    scores: Float32[np.ndarray, "B K"], counts: Int64[np.ndarray, "B"]
+) -> tuple[Float64[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
+    """Return each row's scores at mean 0 and root mean square 1, 0 beyond its candidates, and where those are."""
+    valid = np.arange(scores.shape[1]) < counts[:, None]
+    centred = scores.astype(np.float64)
+    least = _FLAT * np.abs(scores).max(axis=1, keepdims=True)
+    centred -= centred.sum(axis=1, keepdims=True) / counts[:, None]
+    centred *= valid
+    spread = np.maximum(centred.max(axis=1, keepdims=True), -centred.min(axis=1, keepdims=True))
+    flat = spread <= least
     centred /= np.where(flat, 1.0, spread)  # first to unit size: the square of a large score may overflow
-    root = np.sqrt((centred * centred).sum(axis=1, keepdims=True) / counts)
-    return np.where(flat, 0.0, centred / np.where(flat, 1.0, root))
+    root = np.sqrt(np.einsum("bk,bk->b", centred, centred)[:, None] / counts[:, None])
+    centred /= np.where(flat, np.inf, root)
+    return centred, valid

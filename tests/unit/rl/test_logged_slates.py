@@ -50,7 +50,7 @@ def test_many_slates_at_once_have_the_probabilities_of_one_at_a_time(
 
 
 def test_half_the_temperature_of_two_candidates_by_hand() -> None:
-    event = drawn([1.0, 0.0], 2, temperature=2.0, epsilon=0.5, seed=0)
+    event = drawn([1.0, 0.0], 2, temperature=2.0, epsilon=0.5, seed=3)
     assert event.slate == (100, 101)
     found = policies(logged_slates([event], 2))
     # Standardised scores are ±1, so that exploiting at T = 1 prefers the first by e to the power of 2.

@@ -19,9 +19,9 @@ def json_schema() -> dict[str, Any]:
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "moard events, version 1",
         "description": (
-            "Beyond this schema: history_age_s, scores and log_propensities are as long as the list they belong to, "
-            "the slate is among the candidates, log_propensities never rise. Unknown fields are ignored; a field that "
-            "is null is read as absent."
+            "Beyond this schema: history_age_s, scores, log_propensities, choice and advantage are as long as the list "
+            "they belong to, the slate is among the candidates, log_propensities never rise. Unknown fields are "
+            "ignored; a field that is null is read as absent."
         ),
         "oneOf": [{"$ref": f"#/$defs/{cls.__name__}"} for cls in DOCUMENTS],
         "$defs": {cls.__name__: document_schema(cls) for cls in DOCUMENTS},

@@ -34,6 +34,10 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
             "Entry i is the natural logarithm of the probability that the first i + 1 positions came out like this; "
             "never rising, the last one is the slate's. All 0 when nothing was left to chance."
         ),
+        "choice": "Choice logit that the snapshot predicted for each position; absent when none ranked.",
+        "advantage": "Long-term value of consuming the content at each position, as the snapshot predicted it.",
+        "value": "Value of this request to come, discounted, as the snapshot predicted it.",
+        "continuation": "Value of what follows this request, whatever is consumed, as the snapshot predicted it.",
         "policy": "What ranked: moard's rule (value, a, p), cold, or external.",
         "arm": "How the slate was drawn: policy, uniform (exploration), greedy (no chance), external (not by moard).",
         "temperature": "Temperature of the draw.",

@@ -38,6 +38,9 @@ def check_impression(event: Impression) -> None:
     _check_slate(event)
     if event.scores and len(event.scores) != len(event.candidates):
         raise _bad("scores", f"must have one score for each of the {len(event.candidates)} candidates")
+    for name, predicted in (("choice", event.choice), ("advantage", event.advantage)):
+        if predicted and len(predicted) != len(event.slate):
+            raise _bad(name, f"must have one number for each of the {len(event.slate)} contents of slate")
     _check_propensities(event)
 
 

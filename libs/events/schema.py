@@ -40,7 +40,9 @@ class Impression:
     ``event_id`` is the impression id. The state is logged here (``history`` with ages in seconds, newest first, and
     ``context``) and never looked up again. ``log_propensities[i]`` is the log-probability of the first ``i + 1``
     positions together, so the last one is the slate's. An impression of a backend that ranks by itself has
-    ``arm="external"`` and neither candidates nor propensities.
+    ``arm="external"`` and neither candidates nor propensities. What the snapshot that ranked predicted is logged too,
+    to be judged by what came: ``choice`` logit and ``advantage`` of each position, ``value`` of the request and
+    ``continuation``; absent when none ranked.
     """
 
     event_id: Identifier
@@ -52,6 +54,10 @@ class Impression:
     candidates: Annotated[tuple[ContentId, ...], MaxLen(MAX_CANDIDATES)] = ()
     scores: Annotated[tuple[Number, ...], MaxLen(MAX_CANDIDATES)] = ()
     log_propensities: Annotated[tuple[Annotated[Number, Le(0)], ...], MaxLen(MAX_SLATE)] = ()
+    choice: Annotated[tuple[Number, ...], MaxLen(MAX_SLATE)] = ()
+    advantage: Annotated[tuple[Number, ...], MaxLen(MAX_SLATE)] = ()
+    value: Number | None = None
+    continuation: Number | None = None
     policy: Identifier = "external"
     arm: Arm = "external"
     temperature: Annotated[Number, Ge(0)] = 0.0

@@ -1,9 +1,13 @@
 """The impression: what was shown, from what, to whom in which state, and how likely (design.md §5)."""
 
+from typing import Any, Final
+
 from libs.events.schema import Impression
 from libs.rl.slates import Exploration
 from libs.rl.transitions import State
 from services.serving.ranking import Ranking
+
+_LARGEST: Final = 1e15  # of a number on the wire: an impression must not be refused for what a network predicted
 
 
 def impression_of(
@@ -27,4 +31,21 @@ def impression_of(
         epsilon=0.0 if exploration.greedy else exploration.epsilon,
         snapshot_version=ranking.version,
         timestamp_ms=now_ms,
+        **_predictions(ranking),
     )
+
+
+def _predictions(ranking: Ranking) -> dict[str, Any]:
+    """Return what the snapshot predicted of the slate, nothing when none ranked or a number is not sane."""
+    predicted, positions = ranking.predicted, ranking.slate.positions
+    if predicted is None:
+        return {}
+    choice, advantage = predicted.choice[positions].tolist(), predicted.advantage[positions].tolist()
+    if not all(abs(number) <= _LARGEST for number in (*choice, *advantage, predicted.u, predicted.n)):
+        return {}
+    return {
+        "choice": tuple(choice),
+        "advantage": tuple(advantage),
+        "value": predicted.u,
+        "continuation": predicted.n,
+    }

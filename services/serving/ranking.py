@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from libs.rl.scoring import Scorer
-from libs.rl.slates import Consumption, Exploration, Rule, Slate, plackett_luce, slate_scores
+from libs.rl.slates import Consumption, Exploration, Rule, Scores, Slate, plackett_luce, slate_scores
 from libs.rl.transitions import State
 
 COLD = "cold"
@@ -29,6 +29,14 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
+class Scored:
+    """What candidates are ranked by, and what the network predicted; None where none ranked."""
+
+    scores: Float32[np.ndarray, "K"]
+    predicted: Scores | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Learned:
     """Ranks by one snapshot and one rule."""
 
@@ -42,9 +50,10 @@ class Learned:
         """The rule's name."""
         return self.rule
 
-    def scores(self, state: State, candidates: Candidates, size: int) -> Float32[np.ndarray, "K"]:
+    def scores(self, state: State, candidates: Candidates, size: int) -> Scored:
         """Return the scores of rl.md §1 under the rule."""
-        return slate_scores(self.scorer.score(state, candidates.indices), self.rule, self.consumption, size)
+        predicted = self.scorer.score(state, candidates.indices)
+        return Scored(slate_scores(predicted, self.rule, self.consumption, size), predicted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +68,10 @@ class Cold:
     policy: str = COLD
     version: int = 0
 
-    def scores(self, state: State, candidates: Candidates, size: int) -> Float32[np.ndarray, "K"]:  # noqa: ARG002
+    def scores(self, state: State, candidates: Candidates, size: int) -> Scored:  # noqa: ARG002
         """Return popularity plus recency; the same for everybody."""
         recency = np.exp2(-np.maximum(self.age_s, 0.0) / _RECENCY_HALF_LIFE_S)
-        scores: np.ndarray = (np.log1p(self.consumptions) + recency).astype(np.float32)
-        return scores
+        return Scored((np.log1p(self.consumptions) + recency).astype(np.float32))
 
 
 Model: TypeAlias = Learned | Cold
@@ -77,6 +85,7 @@ class Ranking:
     slate: Slate
     policy: str
     version: int
+    predicted: Scores | None = None
 
     @property
     def content_ids(self) -> Int64[np.ndarray, "N"]:
@@ -100,6 +109,6 @@ def rank(
     candidates: Candidates, state: State, model: Model, exploration: Exploration, size: int, rng: np.random.Generator
 ) -> Ranking:
     """Choose a slate of ``size`` (or all there is) for one user, with the exact probability of choosing it."""
-    scores = model.scores(state, candidates, size)
-    slate = plackett_luce(scores, exploration, size, rng)
-    return Ranking(candidates, slate, model.policy, model.version)
+    scored = model.scores(state, candidates, size)
+    slate = plackett_luce(scored.scores, exploration, size, rng)
+    return Ranking(candidates, slate, model.policy, model.version, scored.predicted)

@@ -36,6 +36,10 @@ def impressions(draw: st.DrawFn) -> Impression:
         context=draw(st.dictionaries(TEXT.filter(bool), NUMBERS | TEXT, max_size=5)),
         candidates=draw(st.sampled_from([(), tuple(candidates)])),
         log_propensities=draw(st.sampled_from([(), tuple(falling)])),
+        choice=tuple(draw(st.sampled_from([[], [draw(NUMBERS) for _ in slate]]))),
+        advantage=tuple(draw(st.sampled_from([[], [draw(NUMBERS) for _ in slate]]))),
+        value=draw(st.none() | NUMBERS),
+        continuation=draw(st.none() | NUMBERS),
         policy=draw(IDENTIFIERS),
         arm=draw(st.sampled_from(["policy", "uniform", "greedy", "external"])),
         temperature=draw(st.floats(0, 100)),
@@ -183,6 +187,10 @@ def test_the_largest_documents_that_obey_the_limits_fit() -> None:
         candidates=ids,
         scores=(number,) * len(ids),
         log_propensities=(number,) * schema.MAX_SLATE,
+        choice=(number,) * schema.MAX_SLATE,
+        advantage=(number,) * schema.MAX_SLATE,
+        value=number,
+        continuation=number,
         policy="p" * 128,
     )
     text = content(title="\x01" * 2_000, description="\x01" * 20_000, embedding=(number,) * 4_096)
@@ -205,6 +213,8 @@ def test_a_number_that_json_cannot_hold_is_refused_when_encoding(number: float) 
         encode(interaction(kind="reward", value=number))
     with pytest.raises(BadEvent, match="context"):
         encode(impression(context={"age": number}))
+    with pytest.raises(BadEvent, match="continuation"):
+        encode(impression(continuation=number))
 
 
 def test_the_word_null_in_a_text_is_only_a_word() -> None:

@@ -44,7 +44,7 @@ def test_what_is_on_the_wire_obeys_the_schema(line: bytes) -> None:
 
 
 # What JSON Schema cannot say about two lists; its description says it in words.
-BEYOND = {"history_age_s", "scores", "log_propensities", "log_propensities.1"}
+BEYOND = {"history_age_s", "choice", "advantage", "scores", "log_propensities", "log_propensities.1"}
 
 
 def _refusable() -> list[Any]:

@@ -34,6 +34,23 @@ DOCUMENTS: list[Impression | Interaction | Content] = [
         recommendation_id="rec-1",
         timestamp_ms=AT_MS,
     ),
+    Impression(
+        event_id="i-3",
+        user_id="u",
+        slate=(42, 7),
+        candidates=(7, 42),
+        scores=(0.25, 0.5),
+        log_propensities=(-0.75, -0.75),
+        choice=(-1.5, 0.0),
+        advantage=(1.25, -0.5),
+        value=3.5,
+        continuation=0.0,
+        policy="value",
+        arm="policy",
+        temperature=0.25,
+        epsilon=0.02,
+        snapshot_version=1_750_000_000_001,
+    ),
     Impression(event_id="i-2", user_id="u", slate=(9_223_372_036_854_775_807,), source="backfill"),
     Interaction(
         event_id="e-1", user_id="사용자 1", kind="click", content_id=42, impression_id="i-1", timestamp_ms=AT_MS

@@ -7,10 +7,13 @@ import pytest
 
 from libs.adapters.memory import MemoryContentStore
 from libs.adapters.ports import StoredContent, Visit
+from libs.events.codec import decode_event, encode
 from libs.events.schema import Content
 from libs.rl.scoring import Scorer
-from libs.rl.slates import Exploration, log_probabilities, slate_scores
+from libs.rl.slates import Exploration, Scores, log_probabilities, plackett_luce, slate_scores
 from libs.rl.transitions import State
+from services.serving.impressions import impression_of
+from services.serving.ranking import Candidates, Ranking
 from tests.unit.serving.world import World, WorldFactory, vector
 
 
@@ -60,6 +63,32 @@ async def test_scores_follow_from_the_logged_state(world: WorldFactory) -> None:
         state = State(logged.history, logged.history_age_s, logged.context)
         fresh = Scorer(snapshot, space).score(state, space.index(logged.candidates))
     assert logged.scores == pytest.approx(slate_scores(fresh, "value", "multi", 2).tolist(), abs=1e-5)
+
+
+async def test_what_the_snapshot_predicted_is_logged_and_a_cold_ranking_predicts_nothing(world: WorldFactory) -> None:
+    async with world() as w:
+        await w.put(*(Content(content_id=i, embedding=vector(i)) for i in (1, 2, 3)))
+        await rank(w)
+        snapshot = await w.publish(content_ids=(1, 2, 3))
+        await rank(w)
+        cold, logged = await w.impressions(2)
+        space = w.serving.contents.space
+        state = State(logged.history, logged.history_age_s, logged.context)
+        fresh = Scorer(snapshot, space).score(state, space.index(logged.slate))
+    assert (cold.choice, cold.advantage, cold.value, cold.continuation) == ((), (), None, None)
+    assert logged.choice == pytest.approx(fresh.choice.tolist(), abs=1e-5)
+    assert logged.advantage == pytest.approx(fresh.advantage.tolist(), abs=1e-5)
+    assert (logged.value, logged.continuation) == (pytest.approx(fresh.u, abs=1e-5), pytest.approx(fresh.n, abs=1e-5))
+
+
+@pytest.mark.parametrize("number", [np.nan, np.inf, 1e16])
+def test_a_prediction_that_the_wire_cannot_carry_is_left_out(number: float) -> None:
+    predicted = Scores(np.array([1.0, number], np.float32), np.zeros(2, np.float32), 0.5, 0.25, 0.0)
+    drawn = plackett_luce(np.array([1.0, 0.0], np.float32), Exploration(), 2, np.random.default_rng(0))
+    candidates = Candidates(np.array([7, 8]), np.zeros(2, np.int32))
+    logged = impression_of("i", "ann", State(), Ranking(candidates, drawn, "p", 1, predicted), Exploration(), 1)
+    assert (logged.choice, logged.value) == ((), None)
+    assert decode_event(encode(logged)) == logged
 
 
 async def test_greedy_takes_the_best_and_says_so(world: WorldFactory) -> None:

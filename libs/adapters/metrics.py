@@ -15,6 +15,7 @@ OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead
 DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
 REJECT_REASONS = ("size", "sha256", "header", "arch", "format", "finite", "canary", "vector_size")
 DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")
+EVALUATION_OUTCOMES = ("usable", "external", "greedy", "unlogged", "not_followed")
 LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic")
 
 
@@ -73,6 +74,7 @@ class LearnerMetrics:
         self._declare_replay(declared)
         self._declare_training(declared)
         self._declare_publishing(declared)
+        self._declare_evaluation(declared)
         self.health = HealthMetrics(declared)
 
     def _declare_log(self, declared: Declared, partitions: list[tuple[str, int]]) -> None:
@@ -191,6 +193,53 @@ class LearnerMetrics:
         )
         self.snapshots_refused = declared.counter(
             "moard_learner_snapshots_refused_total", "Snapshots the store refused: another learner holds the pointer."
+        )
+
+    def _declare_evaluation(self, declared: Declared) -> None:
+        spans = ("window", "total")
+        which = {"policy": ("uniform", "exploit"), "estimator": ("ips", "snrips")}
+        self.evaluation_impressions = declared.counter(
+            "moard_learner_evaluation_impressions_total",
+            "Impressions by what off-policy estimates make of them; not_followed: left out among too many users.",
+            outcome=EVALUATION_OUTCOMES,
+        )
+        self.evaluation_rows = declared.gauge(
+            "moard_learner_evaluation_rows", "Closed impressions that figures rest on.", span=spans
+        )
+        self.choice_quality = declared.gauge(
+            "moard_learner_choice_quality",
+            "Choice predictions of the snapshots that served, judged by what was consumed; NaN without any.",
+            measure=("logloss", "normalised_logloss", "auc", "calibration_error", "base_rate"),
+            span=spans,
+        )
+        self.value_slope = declared.gauge(
+            "moard_learner_value_calibration_slope",
+            "Slope of realised returns over predicted values, of requests (u) and consumed contents (q); 1 is right.",
+            prediction=("u", "q"),
+            span=spans,
+        )
+        self.logged_value = declared.gauge(
+            "moard_learner_logged_policy_value", "Reward per impression of the policies that served.", span=spans
+        )
+        self.policy_value = declared.gauge(
+            "moard_learner_policy_value",
+            "Estimated reward per impression of another policy, with its 95 % interval by user; NaN when refused.",
+            **which,
+            stat=("value", "low", "high"),
+            span=spans,
+        )
+        self.policy_weights = declared.gauge(
+            "moard_learner_policy_weights",
+            "Importance weights behind an estimate: effective sample size, mean, share of the largest.",
+            **which,
+            stat=("ess", "mean", "largest_share"),
+            span=spans,
+        )
+        self.evaluation_valid = declared.gauge(
+            "moard_learner_evaluation_valid",
+            "1 while nothing is wrong with the estimates for this reason, 0 when they must not be believed.",
+            reason=("mean_weight", "propensities"),
+            span=spans,
         )
 
 

@@ -65,8 +65,13 @@ def refusal(weights: Weights) -> str:
 
 
 def invalidity(weights: Weights, propensity_difference: float) -> str:
-    """Return the word of ``INVALIDITIES`` that makes a number wrong, empty when nothing speaks against it."""
+    """Return the word of ``INVALIDITIES`` that makes a number wrong, empty when nothing speaks against it.
+
+    The mean of few weights is off by chance, so it is judged only where there may be a number at all.
+    """
     if propensity_difference > PROPENSITY_TOLERANCE:
         return "propensities"
+    if refusal(weights):
+        return ""
     low, high = MEAN_WEIGHT
     return "" if low <= weights.mean <= high else "mean_weight"

@@ -132,8 +132,9 @@ def _estimate(
     propensity_difference: float,
 ) -> Estimate:
     weights = _weights(name, total, largest)
+    invalid = invalidity(weights, propensity_difference)
     if reason := refusal(weights):
-        return Estimate(weights, refused=reason)
+        return Estimate(weights, refused=reason, invalid=invalid)
     by_total, by_draw = _Sums(total[None]), _Sums(drawn)
     value, values = float(ESTIMATORS[name](by_total)[0]), ESTIMATORS[name](by_draw)
     logged, loggeds = float(_logged(by_total)[0]), _logged(by_draw)
@@ -144,7 +145,7 @@ def _estimate(
         _interval(values),
         value / logged - 1 if logged else None,
         _interval(values / loggeds - 1) if comparable else None,
-        invalid=invalidity(weights, propensity_difference),
+        invalid=invalid,
     )
 
 

@@ -22,6 +22,7 @@ from services.learner.attribution import Attribution
 from services.learner.checkpoint import Checkpoints, Retention, part_of
 from services.learner.checkpoint_files import Manifest
 from services.learner.epochs import claim_epoch
+from services.learner.evaluation import Evaluation
 from services.learner.intake import EventIntake
 from services.learner.join_metrics import JoinMetrics
 from services.learner.log_watch import LogWatch
@@ -137,10 +138,13 @@ class Learner:
         assert self._parts is not None, "start comes first"  # noqa: S101 - a mistake of the caller's
         parts = self._parts
         loop_parts = (parts.events, parts.attribution, parts.trainer, parts.snapshots, parts.checkpoints)
+        settings = self._settings
+        final_ms = settings.join_rules().windows.final_ms
+        evaluation = Evaluation(settings.goal(), self.metrics, settings.learner_evaluation_window, final_ms)
         parts.trainer.start()
         try:
             async with _together(parts.watch.run(), parts.snapshots.watch_pointer()):
-                await learn(*loop_parts, self._show, self._settings.learner_max_poll_records)
+                await learn(*loop_parts, evaluation, self._show, settings.learner_max_poll_records)
             if not await finish(*loop_parts):
                 raise OSError(f"the last checkpoint could not be written to {self._root}")
         finally:

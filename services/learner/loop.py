@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from services.learner.attribution import Attribution
 from services.learner.checkpoint import Checkpoints
+from services.learner.evaluation import Evaluation
 from services.learner.intake import EventIntake
 from services.learner.publisher import SnapshotPublisher
 from services.learner.trainer import Trainer
@@ -15,6 +16,7 @@ async def learn(
     trainer: Trainer,
     snapshots: SnapshotPublisher,
     checkpoints: Checkpoints,
+    evaluation: Evaluation,
     show: Callable[[], None],
     max_records: int,
 ) -> None:
@@ -26,6 +28,7 @@ async def learn(
     async for batch in events.batches(max_records):  # yields an empty one after each idle moment
         changes = attribution.observe(batch.arrivals, batch.dead_events)
         changes += attribution.advance(batch.idle_ms)
+        evaluation.observe(batch.arrivals, changes, attribution.watermark_ms)
         await events.hold(trainer.absorb([*batch.contents, *changes]))  # bounded: pauses the partitions when full
         if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
             snapshots.publish(await trainer.snapshot(), events.positions())

@@ -8,6 +8,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
 from libs.rl.rewards import RewardSpec
 from libs.rl.settings import AgentSettings
+from services.learner.evaluation_rows import Goal
 from services.learner.windows import PROFILES, JoinLimits, JoinRules, Windows
 
 _AGENT = AgentSettings()
@@ -124,6 +125,9 @@ class Settings(StackSettings):
     learner_round_records: PositiveInt = Field(
         256, description="Records from one round of updates to the next with schedule log: about six updates."
     )
+    learner_evaluation_window: PositiveInt = Field(
+        20_000, description="Closed impressions that the windowed evaluation figures are made of: about 30 MB."
+    )
     learner_seed: int = Field(0, ge=0, description="Seed of the first weights and of sampling.")
 
     learner_snapshot_interval_s: PositiveFloat = Field(
@@ -198,3 +202,8 @@ class Settings(StackSettings):
         }
         reward = RewardSpec(self.learner_reward_weights, self.learner_reward_low, self.learner_reward_high)
         return AgentSettings(**named, reward=reward)
+
+    def goal(self) -> Goal:
+        """Return what evaluation counts: the same as learning."""
+        agent = self.agent_settings()
+        return Goal(agent.reward, agent.gamma, agent.tau_s, agent.consumption)

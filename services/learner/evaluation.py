@@ -26,8 +26,8 @@ ESTIMATORS: Final = ("ips", "snrips")
 
 _GROUPS: Final = 256  # of users: the bootstrap's unit, so that sums stay small and additive whoever comes
 _RESAMPLES: Final = 200
-_CHECK_EVERY: Final = 16  # the propensities of one impression in so many are computed again
-_CHECKED: Final = 256  # of which the last so many decide whether propensities are right
+_CHECK_EVERY: Final = 64  # the propensities of one impression in so many are computed again
+_CHECKED: Final = 128  # of which the last so many decide whether propensities are right
 _EVICTED: Final = 2_048  # closed rows that leave the window at once
 _WEIGHED: Final = 512  # impressions weighed at once: 0.4 MB of scores
 _REFRESH_S: Final = 10.0
@@ -109,15 +109,22 @@ class Evaluation:
 
     def _open(self, arrivals: Sequence[Arrival], changes: Sequence[RowChange]) -> None:
         opened = {change.row_id for change in changes if isinstance(change, Opened)}
-        usable: list[tuple[int, Impression]] = []
+        taken: list[tuple[Impression, int, int]] = []
         for _, append_ms, event in arrivals:
-            if not isinstance(event, Impression) or event.event_id not in opened or event.event_id in self._rows:
-                continue
-            user = crc32(event.user_id.encode())
-            if user // _GROUPS & self._mask:
-                self.outcomes["not_followed"] += 1
-                continue
-            slot = self._rows.open(event, append_ms, user)
+            if isinstance(event, Impression) and event.event_id in opened:
+                opened.discard(event.event_id)  # said again in the same batch, it is a repetition
+                user = crc32(event.user_id.encode())
+                if user // _GROUPS & self._mask:
+                    self.outcomes["not_followed"] += 1
+                else:
+                    taken.append((event, append_ms, user))
+        if taken:
+            events, times, users = zip(*taken, strict=True)
+            self._sort_out(events, self._rows.open(events, times, users))
+
+    def _sort_out(self, events: Sequence[Impression], slots: Sequence[int]) -> None:
+        usable: list[tuple[int, Impression]] = []
+        for slot, event in zip(slots, events, strict=True):
             reason = exclusion(event)
             self.outcomes[reason or "usable"] += 1
             if reason is None:

@@ -92,23 +92,26 @@ class EvaluationRows:
         """Return the impression in a slot."""
         return self._ids[slot]
 
-    def open(self, event: Impression, append_ms: int, user: int) -> int:
-        """Begin to follow an impression and return its slot; weigh it afterwards if it can be."""
-        slot = self._spare.pop() if self._spare else self._new_slot()
-        shown = event.slate[:POSITIONS]
-        self._slots[event.event_id] = slot
-        self._ids[slot], self._slates[slot] = event.event_id, shown
-        self.state[slot], self.usable[slot], self.append_ms[slot], self.user[slot] = _OPEN, False, append_ms, user
-        self.serial[slot], self._serials = self._serials, self._serials + 1
-        self._next[slot], self._discount[slot], self._size[slot] = UNKNOWN, 0.0, len(shown)
-        self._terms[slot], self._consumed[slot] = 0.0, False
-        predicted = len(event.choice) >= len(shown) <= len(event.advantage)
-        self._predicted[slot] = predicted and event.value is not None and event.continuation is not None
-        if self._predicted[slot]:
-            self._choice[slot, : len(shown)] = event.choice[:POSITIONS]
-            self._advantage[slot, : len(shown)] = event.advantage[:POSITIONS]
-            self._values[slot] = event.value, event.continuation
-        return slot
+    def open(self, events: Sequence[Impression], append_ms: Sequence[int], users: Sequence[int]) -> list[int]:
+        """Begin to follow impressions and return their slots; weigh them afterwards if that can be done."""
+        slots = [self._spare.pop() if self._spare else self._new_slot() for _ in events]
+        at = np.array(slots, np.int64)
+        self.state[at], self.usable[at], self._predicted[at] = _OPEN, False, False
+        self.append_ms[at], self.user[at] = append_ms, users
+        self.serial[at] = range(self._serials, self._serials + len(slots))
+        self._serials += len(slots)
+        self._next[at], self._discount[at], self._terms[at], self._consumed[at] = UNKNOWN, 0.0, 0.0, False
+        self._size[at] = [min(len(event.slate), POSITIONS) for event in events]
+        for slot, event in zip(slots, events, strict=True):
+            shown = event.slate[:POSITIONS]
+            self._slots[event.event_id] = slot
+            self._ids[slot], self._slates[slot] = event.event_id, shown
+            if event.choice and event.advantage and event.value is not None and event.continuation is not None:
+                self._predicted[slot] = True
+                self._choice[slot, : len(shown)] = event.choice[:POSITIONS]
+                self._advantage[slot, : len(shown)] = event.advantage[:POSITIONS]
+                self._values[slot] = event.value, event.continuation
+        return slots
 
     def weigh(self, slots: Sequence[int], logged: LoggedSlates, targets: Mapping[str, np.ndarray]) -> None:
         """Note how much more likely each policy would have shown these slates than the one that did."""
@@ -192,10 +195,11 @@ class EvaluationRows:
             return  # further down than what is evaluated
         at = self._slates[slot].index(change.content_id)
         for name, value in change.terms.items():
-            held = self._terms[slot, at, _TERM[name]]
+            held = self._terms.item(slot, at, _TERM[name])
             if (abs(value), value) > (abs(held), held):  # the larger in magnitude stays, as in the replay buffer
                 self._terms[slot, at, _TERM[name]] = value
-        self._consumed[slot, at] |= change.choice
+        if change.choice:
+            self._consumed[slot, at] = True
 
     def _close(self, slot: int, change: Closed) -> int | None:
         goal = self._goal

@@ -155,22 +155,22 @@ def test_a_withdrawn_click_counts_where_it_ends_up() -> None:
 
 def test_other_policies_are_weighed_by_what_the_log_says() -> None:
     stream = Stream(reward=RewardSpec({"click": 1.0}))
-    play(stream, 3_000)
+    play(stream, 1_500)
     logged = stream.metric("logged_policy_value")
     for estimator in ("ips", "snrips"):
         uniform = stream.metric("policy_value", policy="uniform", estimator=estimator, stat="value")
         exploit = stream.metric("policy_value", policy="exploit", estimator=estimator, stat="value")
-        assert uniform == pytest.approx(3 * (0.9 + 7 * 0.1) / 8, abs=0.08)
+        assert uniform == pytest.approx(3 * (0.9 + 7 * 0.1) / 8, abs=0.1)
         assert uniform < logged < exploit
         low = stream.metric("policy_value", policy="uniform", estimator=estimator, stat="low")
         high = stream.metric("policy_value", policy="uniform", estimator=estimator, stat="high")
         assert low < uniform < high
-        assert stream.metric("policy_weights", policy="uniform", estimator=estimator, stat="ess") > 500
+        assert stream.metric("policy_weights", policy="uniform", estimator=estimator, stat="ess") > 300
         mean = stream.metric("policy_weights", policy="exploit", estimator=estimator, stat="mean")
-        assert mean == pytest.approx(1.0, abs=0.06)
+        assert mean == pytest.approx(1.0, abs=0.08)
     assert stream.metric("evaluation_valid", reason="propensities") == 1
     assert stream.metric("evaluation_valid", reason="mean_weight") == 1
-    assert stream.outcomes() == {"usable": 3_000}
+    assert stream.outcomes() == {"usable": 1_500}
 
 
 def test_few_rows_give_weights_and_no_number() -> None:
@@ -180,9 +180,13 @@ def test_few_rows_give_weights_and_no_number() -> None:
     assert math.isnan(stream.metric("policy_value", policy="uniform", estimator="ips", stat="value"))
 
 
-def test_propensities_that_do_not_follow_from_the_scores_make_everything_invalid() -> None:
+def test_propensities_that_do_not_follow_from_the_scores_make_everything_invalid(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(evaluation, "_CHECK_EVERY", 4)
+    monkeypatch.setattr(evaluation, "_CHECKED", 16)
     stream = Stream()
-    play(stream, 800)
+    play(stream, 600)
     rng = np.random.default_rng(1)
     for number in range(20):
         honest = drawn(f"x{number}", "eve", rng)
@@ -190,8 +194,7 @@ def test_propensities_that_do_not_follow_from_the_scores_make_everything_invalid
         stream.put(Impression(**fields, log_propensities=(-0.5, -1.0, -1.5)))
     assert stream.metric("evaluation_valid", reason="propensities") == 0
     assert math.isnan(stream.metric("policy_value", policy="uniform", estimator="snrips", stat="value"))
-    for seed in range(2, 8):
-        play(stream, 800, seed)
+    play(stream, 100, seed=2)
     assert stream.metric("evaluation_valid", reason="propensities") == 1  # what is checked now is right
 
 

@@ -3,13 +3,17 @@
 Ids come from a counter when none is given, so that two documents of one test never collide.
 """
 
+from collections.abc import Sequence
 from itertools import count
 from typing import Any
+
+import numpy as np
 
 from libs.adapters.ports import Record
 from libs.events.codec import encode
 from libs.events.schema import Content, Impression, Interaction
 from libs.events.topics import CONTENTS, EVENTS, content_key, partition_of, user_key
+from libs.rl.slates import Exploration, plackett_luce
 
 NOW_MS = 1_750_000_000_000
 """2025-06-15T15:06:40Z: the moment at which tests begin."""
@@ -28,6 +32,26 @@ def impression(user_id: str = "user-1", slate: tuple[int, ...] = (1, 2, 3), **fi
         "timestamp_ms": NOW_MS,
     }
     return Impression(user_id=user_id, slate=slate, **(values | fields))
+
+
+def drawn(
+    scores: Sequence[float],
+    size: int,
+    rng: np.random.Generator,
+    exploration: Exploration = Exploration(),  # noqa: B008 - frozen
+    **fields: Any,
+) -> Impression:
+    """Return an impression as serving logs it: candidates 1, 2, … with these scores, a slate drawn from them."""
+    slate = plackett_luce(np.array(scores, np.float32), exploration, size, rng)
+    values: dict[str, Any] = {
+        "candidates": tuple(range(1, len(scores) + 1)),
+        "scores": tuple(slate.scores.tolist()),
+        "log_propensities": tuple(slate.log_propensities.tolist()),
+        "arm": slate.arm,
+        "temperature": exploration.temperature,
+        "epsilon": exploration.epsilon,
+    }
+    return impression(slate=tuple((slate.positions + 1).tolist()), **(values | fields))
 
 
 def interaction(user_id: str = "user-1", content_id: int | None = 1, kind: str = "click", **fields: Any) -> Interaction:

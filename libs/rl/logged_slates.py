@@ -141,7 +141,7 @@ def _uniform(logged: LoggedSlates) -> Float64[np.ndarray, "B N"]:
 
 def _plackett_luce(logged: LoggedSlates, temperature: Float64[np.ndarray, "B"]) -> Float64[np.ndarray, "B N"]:
     shown = logged.shown
-    logits, valid = _standardised(logged.scores, logged.counts)
+    logits, valid = standardised(logged.scores, logged.counts)
     logits /= temperature[:, None]
     taken = np.where(shown, np.take_along_axis(logits, np.where(shown, logged.positions, 0), axis=1), -np.inf)
     largest = logits.max(axis=1, keepdims=True, initial=0.0)
@@ -159,7 +159,7 @@ def _plackett_luce(logged: LoggedSlates, temperature: Float64[np.ndarray, "B"]) 
     return np.cumsum(steps, axis=1)
 
 
-def _standardised(
+def standardised(
     scores: Float32[np.ndarray, "B K"], counts: Int64[np.ndarray, "B"]
 ) -> tuple[Float64[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
     """Return each row's scores at mean 0 and root mean square 1, 0 beyond its candidates, and where those are."""

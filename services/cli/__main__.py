@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import MoardError, RefusedStart
+from services.cli.evaluate import evaluate
 
 REFUSED = 2
 """Exit code when moard must not start like this; the message names the setting and the remedy."""
@@ -103,6 +104,9 @@ def quickstart(context: typer.Context) -> None:
     from examples.quickstart.__main__ import main as run
 
     sys.exit(run(context.args))
+
+
+app.command()(evaluate)
 
 
 def main() -> None:

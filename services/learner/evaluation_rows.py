@@ -171,6 +171,11 @@ class EvaluationRows:
         judged = choice_tally(probabilities, here, self._consumed[told])
         return Totals(policies, judged, *(Line.through(*points) for points in self.promises(slots)))
 
+    def reward_of_consumption(self, slots: np.ndarray) -> float:
+        """Return what a consumed content of these rows earned on average, 0 without any."""
+        consumed = int(self._consumed[slots].sum())
+        return float(self._rewards(slots).sum() / consumed) if consumed else 0.0
+
     def promises(self, slots: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
         """Return predicted and realised values: U of requests, and Q̄ = N + A of what was consumed.
 

@@ -10,16 +10,15 @@ from prometheus_client import CollectorRegistry
 from libs.adapters.telemetry import LearnerMetrics
 from libs.events.schema import Event, Impression
 from libs.rl.rewards import RewardSpec
-from libs.rl.slates import Exploration, plackett_luce
+from libs.rl.slates import Exploration
 from services.learner import evaluation
 from services.learner.attribution import Arrival, Attribution
 from services.learner.evaluation import Evaluation
 from services.learner.evaluation_rows import Goal
 from services.learner.windows import JoinRules
-from tests.builders import NOW_MS, impression, interaction
+from tests.builders import NOW_MS, drawn, impression, interaction
 
 FINAL_MS = JoinRules().windows.final_ms
-CANDIDATES = tuple(range(1, 9))
 
 
 class Stream:
@@ -66,22 +65,10 @@ def shown(event_id: str, user: str = "ann", slate: tuple[int, ...] = (1, 2), **f
     return impression(user, slate, event_id=event_id, **values | fields)
 
 
-def drawn(event_id: str, user: str, rng: np.random.Generator, temperature: float = 1.0) -> Impression:
-    """Return a slate of three of eight, drawn as serving does."""
-    exploration = Exploration(temperature, 0.1)
-    slate = plackett_luce(np.linspace(1, 0, 8, dtype=np.float32), exploration, 3, rng)
-    return impression(
-        user,
-        tuple(CANDIDATES[at] for at in slate.positions),
-        event_id=event_id,
-        candidates=CANDIDATES,
-        scores=tuple(slate.scores.tolist()),
-        log_propensities=tuple(slate.log_propensities.tolist()),
-        arm=slate.arm,
-        temperature=temperature,
-        epsilon=0.1,
-        timestamp_ms=None,
-    )
+def three_of_eight(event_id: str, user: str, rng: np.random.Generator) -> Impression:
+    """Return a slate drawn as serving does, the first contents preferred."""
+    scores = np.linspace(1, 0, 8).tolist()
+    return drawn(scores, 3, rng, Exploration(1.0, 0.1), user_id=user, event_id=event_id, timestamp_ms=None)
 
 
 def click(event_id: str, content_id: int = 1, user: str = "ann", **fields: Any) -> Event:
@@ -93,7 +80,7 @@ def play(stream: Stream, requests: int, seed: int = 0) -> None:
     rng = np.random.default_rng(seed)
     for number in range(requests):
         user = f"user-{number % 50}"
-        event = drawn(f"s{seed}i{number}", user, rng)
+        event = three_of_eight(f"s{seed}i{number}", user, rng)
         clicked = [at for at in event.slate if rng.random() < (0.9 if at == 1 else 0.1)]
         stream.put(event, *(click(event.event_id, at, user) for at in clicked))
     stream.silence()
@@ -189,7 +176,7 @@ def test_propensities_that_do_not_follow_from_the_scores_make_everything_invalid
     play(stream, 600)
     rng = np.random.default_rng(1)
     for number in range(20):
-        honest = drawn(f"x{number}", "eve", rng)
+        honest = three_of_eight(f"x{number}", "eve", rng)
         fields = {name: getattr(honest, name) for name in honest.__slots__ if name != "log_propensities"}
         stream.put(Impression(**fields, log_propensities=(-0.5, -1.0, -1.5)))
     assert stream.metric("evaluation_valid", reason="propensities") == 0
@@ -205,9 +192,9 @@ def test_impressions_that_say_nothing_about_others_are_counted_by_reason() -> No
         shown("i1"),
         shown("i2", scores=(1.0, 2.0), temperature=0.25),
         impression("ann", arm="external", candidates=(), log_propensities=(), timestamp_ms=None),
-        drawn("i4", "ann", rng),
+        three_of_eight("i4", "ann", rng),
     )
-    stream.put(drawn("i4", "ann", rng))  # repeated: counted once
+    stream.put(three_of_eight("i4", "ann", rng))  # repeated: counted once
     assert stream.outcomes() == {"unlogged": 1, "greedy": 1, "external": 1, "usable": 1}
     stream.evaluation.show(0)
     name = "moard_learner_evaluation_impressions_total"

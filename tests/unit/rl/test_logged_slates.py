@@ -9,26 +9,14 @@ from hypothesis import strategies as st
 
 from libs.events.schema import Impression
 from libs.rl.logged_slates import difference, exclusion, largest_difference, logged_slates, policies
-from libs.rl.slates import Exploration, log_probabilities, plackett_luce
-from tests.builders import impression
+from libs.rl.slates import Exploration, log_probabilities
+from tests.builders import drawn, impression
 
 
-def drawn(
+def logged(
     scores: list[float], size: int, temperature: float = 0.25, epsilon: float = 0.02, seed: int = 0
 ) -> Impression:
-    """Return an impression as serving would log it."""
-    exploration = Exploration(temperature, epsilon)
-    slate = plackett_luce(np.array(scores, np.float32), exploration, size, np.random.default_rng(seed))
-    candidates = tuple(range(100, 100 + len(scores)))
-    return impression(
-        slate=tuple(candidates[at] for at in slate.positions),
-        candidates=candidates,
-        scores=tuple(slate.scores.tolist()),
-        log_propensities=tuple(slate.log_propensities.tolist()),
-        arm=slate.arm,
-        temperature=temperature,
-        epsilon=epsilon,
-    )
+    return drawn(scores, size, np.random.default_rng(seed), Exploration(temperature, epsilon))
 
 
 SCORES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=12)
@@ -38,9 +26,8 @@ SCORES = st.lists(st.floats(-1e3, 1e3, width=32), min_size=1, max_size=12)
 def test_many_slates_at_once_have_the_probabilities_of_one_at_a_time(
     rows: list[tuple[list[float], int, float, float]],
 ) -> None:
-    events = [drawn(scores, size, temperature, epsilon) for scores, size, temperature, epsilon in rows]
-    logged = logged_slates(events, 12)
-    for name, found in policies(logged).items():
+    events = [logged(scores, size, temperature, epsilon) for scores, size, temperature, epsilon in rows]
+    for name, found in policies(logged_slates(events, 12)).items():
         for event, row in zip(events, found, strict=True):
             places = np.array([event.candidates.index(content_id) for content_id in event.slate])
             other = Exploration(1.0, 1.0) if name == "uniform" else Exploration(event.temperature / 2, 0.0)
@@ -50,8 +37,8 @@ def test_many_slates_at_once_have_the_probabilities_of_one_at_a_time(
 
 
 def test_half_the_temperature_of_two_candidates_by_hand() -> None:
-    event = drawn([1.0, 0.0], 2, temperature=2.0, epsilon=0.5, seed=3)
-    assert event.slate == (100, 101)
+    event = logged([1.0, 0.0], 2, temperature=2.0, epsilon=0.5, seed=3)
+    assert event.slate == (1, 2)
     found = policies(logged_slates([event], 2))
     # Standardised scores are ±1, so that exploiting at T = 1 prefers the first by e to the power of 2.
     assert found["exploit"][0].tolist() == pytest.approx([-np.log1p(np.exp(-2.0))] * 2)
@@ -59,7 +46,7 @@ def test_half_the_temperature_of_two_candidates_by_hand() -> None:
 
 
 def test_a_cut_slate_is_a_prefix_with_a_probability_of_its_own() -> None:
-    event = drawn([3.0, 2.0, 1.0, 0.0], 4, temperature=1.0)
+    event = logged([3.0, 2.0, 1.0, 0.0], 4, temperature=1.0)
     whole, cut = logged_slates([event], 4), logged_slates([event], 2)
     assert cut.log_propensities[0].tolist() == pytest.approx(whole.log_propensities[0, :2].tolist())
     for name, found in policies(cut).items():
@@ -67,7 +54,7 @@ def test_a_cut_slate_is_a_prefix_with_a_probability_of_its_own() -> None:
 
 
 def test_what_was_logged_follows_from_the_logged_scores_and_a_changed_one_is_noticed() -> None:
-    events = [drawn(np.random.default_rng(seed).normal(size=9).tolist(), 4, seed=seed) for seed in range(20)]
+    events = [logged(np.random.default_rng(seed).normal(size=9).tolist(), 4, seed=seed) for seed in range(20)]
     assert largest_difference(logged_slates(events, 12)) < 1e-5
     assert max(map(difference, events)) < 1e-9
     rotten = replace(events[3], log_propensities=tuple(each - 0.01 for each in events[3].log_propensities))
@@ -78,8 +65,8 @@ def test_what_was_logged_follows_from_the_logged_scores_and_a_changed_one_is_not
 @pytest.mark.parametrize(
     ("event", "reason"),
     [
-        (drawn([1.0, 0.0], 1), None),
-        (drawn([1.0], 1), None),  # one candidate: sure, and as sure under any policy
+        (logged([1.0, 0.0], 1), None),
+        (logged([1.0], 1), None),  # one candidate: sure, and as sure under any policy
         (impression(), "unlogged"),
         (impression(scores=(1.0, 2.0, 3.0), temperature=0.25), "greedy"),
         (impression(scores=(1.0, 2.0, 3.0), temperature=0.25, arm="policy"), "greedy"),

@@ -1,6 +1,7 @@
 """The data set: what is read from the wheel, and what a person is told when it cannot be had."""
 
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,8 @@ def test_changed_data_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_failed_download_says_why_and_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dataset, "_REQUIREMENT", "-e nonsense")  # refused by the client before it asks any index
+    refused = replace(dataset._WHEEL, requirement="-e nonsense")  # by the client, before it asks any index
+    monkeypatch.setattr(dataset, "_WHEEL", refused)
 
     with pytest.raises(dataset.DataUnavailable, match=r"(?s)could not be read.*make quickstart"):
         dataset.load(tmp_path)

@@ -67,9 +67,9 @@ def slates(scores: Floats, temperature: float, epsilon: float, rng: np.random.Ge
     return best
 
 
-def truth(name: Name, rng: np.random.Generator) -> float:
+def truth(name: Name, rng: np.random.Generator, count: int = _TRUTH_REQUESTS) -> float:
     """Return what a policy earns by letting it serve; the standard error is a quarter of a percent."""
-    requests = Requests.draw(_TRUTH_REQUESTS, rng)
+    requests = Requests.draw(count, rng)
     return float(requests.clicks(slates(*requests.policy(name), rng), rng).sum(axis=1).mean())
 
 

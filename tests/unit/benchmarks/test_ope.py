@@ -32,12 +32,12 @@ def test_open_bandit_gives_the_figure_that_was_published(bandit: open_bandit.Ope
 
 def test_self_normalised_cascade_estimates_of_simulated_slates_are_near_the_truth() -> None:
     rng = np.random.default_rng(0)
-    truths = {name: simulated_slates.truth(name, rng) for name in simulated_slates.NAMES}
+    truths = {name: simulated_slates.truth(name, rng, 100_000) for name in simulated_slates.NAMES}
     bench = Bench("ope", console=Console(quiet=True))
-    errors, sizes = simulated_errors(2_000, truths, rng, bench, repetitions=20)
+    errors, sizes = simulated_errors(2_000, truths, rng, bench, repetitions=10)
     for name in simulated_slates.NAMES:
         found = [each for each in errors[name, "snrips"] if each is not None]
-        assert len(found) == 20
+        assert len(found) == 10
         assert np.sqrt(np.mean(np.square(found))) <= 0.075
         assert np.mean(sizes[name, "snrips"]) > np.mean(sizes[name, "ips"])
 

@@ -34,6 +34,12 @@ class Exploration:
         if not 0 <= self.epsilon <= 1:
             raise ValueError("epsilon must lie in [0, 1]")
 
+    def boosted(self, factor: float) -> "Exploration":
+        """Return this with so many times the temperature and the share of uniform draws; greedy stays greedy."""
+        if factor == 1 or self.greedy:
+            return self
+        return Exploration(self.temperature * factor, min(1.0, self.epsilon * factor))
+
 
 @dataclass(frozen=True, slots=True)
 class Scores:

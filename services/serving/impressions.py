@@ -3,18 +3,15 @@
 from typing import Any, Final
 
 from libs.events.schema import Impression
-from libs.rl.slates import Exploration
 from libs.rl.transitions import State
 from services.serving.ranking import Ranking
 
 _LARGEST: Final = 1e15  # of a number on the wire: an impression must not be refused for what a network predicted
 
 
-def impression_of(
-    impression_id: str, user_id: str, state: State, ranking: Ranking, exploration: Exploration, now_ms: int
-) -> Impression:
+def impression_of(impression_id: str, user_id: str, state: State, ranking: Ranking, now_ms: int) -> Impression:
     """Return the event from which the learner rebuilds this ranking, and from which its propensities follow again."""
-    slate = ranking.slate
+    slate, exploration = ranking.slate, ranking.exploration
     return Impression(
         event_id=impression_id,
         user_id=user_id,

@@ -50,6 +50,11 @@ class Learned:
         """The rule's name."""
         return self.rule
 
+    @property
+    def exploration_boost(self) -> float:
+        """What the learner asks exploration to be multiplied by: above 1 while slates narrow."""
+        return self.scorer.snapshot.exploration_boost
+
     def scores(self, state: State, candidates: Candidates, size: int) -> Scored:
         """Return the scores of rl.md §1 under the rule."""
         predicted = self.scorer.score(state, candidates.indices)
@@ -67,6 +72,7 @@ class Cold:
     age_s: Float64[np.ndarray, "K"]
     policy: str = COLD
     version: int = 0
+    exploration_boost: float = 1.0
 
     def scores(self, state: State, candidates: Candidates, size: int) -> Scored:  # noqa: ARG002
         """Return popularity plus recency; the same for everybody."""
@@ -85,6 +91,7 @@ class Ranking:
     slate: Slate
     policy: str
     version: int
+    exploration: Exploration
     predicted: Scores | None = None
 
     @property
@@ -110,5 +117,6 @@ def rank(
 ) -> Ranking:
     """Choose a slate of ``size`` (or all there is) for one user, with the exact probability of choosing it."""
     scored = model.scores(state, candidates, size)
-    slate = plackett_luce(scored.scores, exploration, size, rng)
-    return Ranking(candidates, slate, model.policy, model.version, scored.predicted)
+    used = exploration.boosted(model.exploration_boost)
+    slate = plackett_luce(scored.scores, used, size, rng)
+    return Ranking(candidates, slate, model.policy, model.version, used, scored.predicted)

@@ -125,7 +125,7 @@ class Recommender:
         ranking = answer.ranking
         assert ranking is not None  # noqa: S101 - for the type checker
         answer.impression_id = uuid4().hex
-        event = impression_of(answer.impression_id, request.user_id, state, ranking, self._exploration, now_ms)
+        event = impression_of(answer.impression_id, request.user_id, state, ranking, now_ms)
         if not self._outbox.offer(Outgoing(EVENTS, user_key(request.user_id), encode(event))):
             answer.degraded.append("impression")
 

@@ -86,9 +86,20 @@ def test_a_prediction_that_the_wire_cannot_carry_is_left_out(number: float) -> N
     predicted = Scores(np.array([1.0, number], np.float32), np.zeros(2, np.float32), 0.5, 0.25, 0.0)
     drawn = plackett_luce(np.array([1.0, 0.0], np.float32), Exploration(), 2, np.random.default_rng(0))
     candidates = Candidates(np.array([7, 8]), np.zeros(2, np.int32))
-    logged = impression_of("i", "ann", State(), Ranking(candidates, drawn, "p", 1, predicted), Exploration(), 1)
+    logged = impression_of("i", "ann", State(), Ranking(candidates, drawn, "p", 1, Exploration(), predicted), 1)
     assert (logged.choice, logged.value) == ((), None)
     assert decode_event(encode(logged)) == logged
+
+
+async def test_a_learner_that_sees_slates_narrow_raises_exploration_and_the_log_says_so(world: WorldFactory) -> None:
+    async with world(serving_temperature=0.5, serving_epsilon=0.4) as w:
+        await w.publish(content_ids=tuple(range(9)), boost=4.0)
+        await rank(w, candidates=list(range(9)), size=5)
+        (logged,) = await w.impressions(1)
+    assert (logged.temperature, logged.epsilon) == (2.0, 1.0)
+    positions = np.array([logged.candidates.index(content) for content in logged.slate])
+    again = log_probabilities(np.array(logged.scores, np.float32), positions, Exploration(2.0, 1.0))
+    assert again == pytest.approx(logged.log_propensities, abs=1e-4)
 
 
 async def test_greedy_takes_the_best_and_says_so(world: WorldFactory) -> None:

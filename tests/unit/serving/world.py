@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import httpx
@@ -89,9 +89,12 @@ class World:
             await until(lambda: self.serving.contents.space.changes >= changes + len(contents))
             assert all(content.content_id in self.serving.contents for content in contents)
 
-    async def publish(self, version: int = 1_000, content_ids: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Snapshot:
+    async def publish(
+        self, version: int = 1_000, content_ids: tuple[int, ...] = (1, 2, 3), boost: float = 1.0, **fields: Any
+    ) -> Snapshot:
         """Publish a random snapshot; wait until it serves, if serving runs."""
         snapshot = random_snapshot(content_ids, VECTOR, seed=version)
+        snapshot = replace(snapshot, config={**snapshot.config, "exploration_boost": str(boost)})
         blob = encode_snapshot(snapshot)
         await self.snapshots.publish(meta_of(snapshot, blob, version, **fields), blob)
         if hasattr(self, "serving"):

@@ -55,7 +55,7 @@ def fill(bench: Bench, replay: Replay, rows: int, rng: np.random.Generator) -> d
         changes: dict[str, list[Callable[[], object]]] = {
             "insert": [partial(replay.insert, keys[at], made[at % _DISTINCT]) for at in range(_CHUNK)],
             "consume": [
-                partial(replay.consume, slot, made[at % _DISTINCT].slate[0], _CLICK, True)
+                partial(replay.consume, slot, int(made[at % _DISTINCT].slate[0]), _CLICK, True)
                 for at, slot in enumerate(slots)
             ],
             "close": [

@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float32, Int32, Int64
 
 from libs.rl.features import CONTEXT, HISTORY
+from libs.rl.row_index import RowIndex
 from libs.rl.transitions import TERMS
 
 SLATE: Final = 12
@@ -82,7 +83,7 @@ class Replay:
 
     Notes
     -----
-    880 bytes a row plus about 100 for its entry in the index. Memory is taken as rows come in. One owner.
+    880 bytes a row plus about 10 for its entry in the index. Memory is taken as rows come in. One owner.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -93,12 +94,12 @@ class Replay:
         self.columns: dict[str, np.ndarray] = {
             name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in _FIELDS.items()
         }
-        self._serials: dict[int, int] = {}
+        self._index = RowIndex(self.columns["key"])
         self._waiting: dict[int, int] = {}  # row that has not come yet → serial of the row it continues
         self._dirty: dict[int, None] = {}  # slots with something no gradient has seen, oldest first
 
     def __len__(self) -> int:
-        return len(self._serials)
+        return len(self._index)
 
     @property
     def dirty(self) -> int:
@@ -107,11 +108,10 @@ class Replay:
 
     def slot(self, key: int) -> int | None:
         """Return where a row lies, None when it is not in the buffer."""
-        serial = self._serials.get(key)
-        return None if serial is None else serial % self.capacity
+        return self._index.get(key)
 
     def __contains__(self, key: int) -> bool:
-        return key in self._serials
+        return self._index.get(key) is not None
 
     def alive(self, serials: Int64[np.ndarray, "B"]) -> np.ndarray:
         """Tell which serials still name a row of the ring."""
@@ -127,8 +127,8 @@ class Replay:
         serial, slot = self.inserted, self.inserted % self.capacity
         self._evict(slot)
         self.inserted += 1
-        self._serials[key] = serial
         self._write(slot, key, row)
+        self._index.add(key, slot)
         self.columns["status"][slot] = Status.ORGANIC if organic else Status.OPEN
         if (earlier := self._waiting.pop(key, None)) is not None:
             self.columns["continuation"][earlier % self.capacity] = serial
@@ -187,10 +187,9 @@ class Replay:
 
     def retract(self, key: int) -> None:
         """Take an organic row out of training for good."""
-        serial = self._serials.pop(key, None)
-        if serial is None:
+        slot = self._index.remove(key)
+        if slot is None:
             return
-        slot = serial % self.capacity
         self._dismiss(slot)
         self.columns["status"][slot] = Status.RETRACTED
 
@@ -229,8 +228,7 @@ class Replay:
             self.columns[name][: len(column)] = column
         filled = self.columns["status"][: min(self.inserted, self.capacity)]
         for slot in np.flatnonzero((filled != Status.EMPTY) & (filled != Status.RETRACTED)).tolist():
-            newest = self.inserted - 1
-            self._serials[int(self.columns["key"][slot])] = newest - (newest - slot) % self.capacity
+            self._index.add(int(self.columns["key"][slot]), slot)
         self.eligible_rows = int(self.columns["eligible"].sum())
         self._waiting = dict(meta["waiting"])
         self._dirty = dict.fromkeys(meta["dirty"])
@@ -264,22 +262,26 @@ class Replay:
         return int(spare[-1])
 
     def _continuation(self, slot: int, next_key: int) -> int:
-        if next_key in self._serials:
-            return self._serials[next_key]
-        self._waiting[next_key] = self._serials[int(self.columns["key"][slot])]
+        if (next_slot := self._index.get(next_key)) is not None:
+            return self._serial(next_slot)
+        self._waiting[next_key] = self._serial(slot)
         return _NO_SERIAL
+
+    def _serial(self, slot: int) -> int:
+        newest = self.inserted - 1
+        return newest - (newest - slot) % self.capacity
 
     def _evict(self, slot: int) -> None:
         status = self.columns["status"][slot]
         if status in (Status.EMPTY, Status.RETRACTED):
             return
         self._stop_waiting(slot)
-        del self._serials[int(self.columns["key"][slot])]
+        self._index.remove(int(self.columns["key"][slot]))
         self._dismiss(slot)
 
     def _stop_waiting(self, slot: int) -> None:
         if self.columns["status"][slot] == Status.CONTINUED and self.columns["continuation"][slot] == _NO_SERIAL:
-            serial = self._serials[int(self.columns["key"][slot])]
+            serial = self._serial(slot)
             self._waiting = {key: waiting for key, waiting in self._waiting.items() if waiting != serial}
 
     def _admit(self, slot: int) -> None:

@@ -29,7 +29,7 @@ def test_serving_says_what_the_net_written_plainly_says() -> None:
     ours, theirs = scorer.score(*request), naive.score(*request)
     assert np.ptp(ours.choice) > 1e-3
     agree(ours, theirs)
-    with pytest.raises(AssertionError, match="atol=0.0001\nn\n"):
+    with pytest.raises(AssertionError, match=r"atol=0\.0001\nn\n"):
         agree(ours, replace(theirs, n=theirs.n + 0.01))
 
 

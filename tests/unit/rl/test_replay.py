@@ -205,7 +205,7 @@ def test_wild_numbers_stay_finite_in_the_row() -> None:
 def test_a_row_costs_less_than_a_kilobyte() -> None:
     replay = Replay(1_000)
     columns = sum(column.nbytes for column in replay.columns.values())
-    assert columns / 1_000 + 110 <= 1_000  # the index: about 100 bytes an entry
+    assert columns / 1_000 + 16 <= 1_000  # the index: at most 16 bytes a row
 
 
 def filled(rows: int) -> Replay:

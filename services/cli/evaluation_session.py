@@ -57,6 +57,7 @@ async def run(options: Options) -> Report:
     try:
         partitions = await admin.partitions(EVENTS)
         if loaded is not None:
+            loaded = loaded.on(await admin.cluster_id())
             await _read_contents(KafkaPartitionReader(servers, _GROUP), await admin.partitions(CONTENTS), space)
     finally:
         await admin.close()

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
 
@@ -53,6 +53,12 @@ class Loaded:
         if entry.offset is not None and offset is not None:
             return entry.offset < offset
         return entry.append_ms <= self.meta.created_ms
+
+    def on(self, cluster_id: str) -> "Loaded":
+        """Return it for events of one Kafka cluster: offsets of another say nothing there, times have to do."""
+        if self.meta is None or self.meta.extra.get("cluster_id", cluster_id) == cluster_id:
+            return self
+        return replace(self, meta=replace(self.meta, offsets={}))
 
     @property
     def remedy(self) -> str:

@@ -31,6 +31,7 @@ _CHECKED: Final = 128  # of which the last so many decide whether propensities a
 _EVICTED: Final = 2_048  # closed rows that leave the window at once
 _WEIGHED: Final = 512  # impressions weighed at once: 0.4 MB of scores
 _REFRESH_S: Final = 10.0
+_FEWEST: Final = 2**20 - 1  # of a million users one is followed: fewer would be none
 
 
 class Evaluation:
@@ -45,8 +46,9 @@ class Evaluation:
 
     Notes
     -----
-    About 10 µs an event under load. Memory is bounded: at most ``window`` rows are followed until they close. When more
-    users are about, only a share of them is, by a hash of their id, so that stories stay whole; the others are counted.
+    About 10 µs an event under load. A value is judged by the story after it, which has to be known while its row is in
+    the window. Memory is bounded: at most ``window`` rows are followed until they close. When more users are about,
+    only a share of them is, by a hash of their id, so that stories stay whole; the others are counted.
     """
 
     def __init__(
@@ -79,9 +81,9 @@ class Evaluation:
             slot = self._rows.change(change)
             if slot is not None:
                 self._closed.append(slot)
-        if len(self._closed) > self._window + _EVICTED:
+        while len(self._closed) > self._window + _EVICTED:
             self._evict([self._closed.popleft() for _ in range(_EVICTED)])
-        while len(self._rows) - len(self._closed) > self._window:
+        while len(self._rows) - len(self._closed) > self._window and self._mask < _FEWEST:
             self._follow_fewer()
         if self._clock_s() - self._refreshed_s >= _REFRESH_S:
             self.show(watermark_ms)

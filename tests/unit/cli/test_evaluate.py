@@ -10,8 +10,8 @@ import orjson
 import pytest
 from typer.testing import CliRunner, Result
 
-from libs.adapters.memory import MemoryLog, MemoryPartitionReader, MemorySnapshotStore
-from libs.adapters.ports import Outgoing, SnapshotMeta, TopicSpec
+from libs.adapters.memory import MemorySnapshotStore
+from libs.adapters.ports import SnapshotMeta
 from libs.errors import RefusedStart
 from libs.events.codec import encode
 from libs.events.schema import Event, Impression
@@ -20,8 +20,8 @@ from libs.rl.slates import Exploration
 from libs.rl.snapshot import Snapshot, arch
 from libs.rl.snapshot import encode as encode_snapshot
 from services.cli.__main__ import app
-from services.cli.evaluation_input import Bound, Entry, Range, TopicSource
-from services.cli.evaluation_target import load_snapshot
+from services.cli.evaluation_input import Entry
+from services.cli.evaluation_target import Loaded, load_snapshot
 from tests.builders import NOW_MS, drawn, impression, interaction
 from tests.snapshots import random_snapshot
 
@@ -268,6 +268,15 @@ def test_only_events_behind_the_snapshots_offsets_are_new_to_it(tmp_path: Path, 
     assert uniform["dr"]["interval"]["low"] < UNIFORM < uniform["dr"]["interval"]["high"]
 
 
+def test_offsets_of_another_cluster_say_nothing(snapshot: Snapshot) -> None:
+    blob = encode_snapshot(snapshot)
+    meta = meta_of(snapshot, blob, created_ms=NOW_MS, offsets={f"{EVENTS}:0": 100}, extra={"cluster_id": "ours"})
+    loaded = Loaded(snapshot, meta, "some")
+    known, later = (Entry(0, offset, NOW_MS + 1, impression()) for offset in (99, 100))
+    assert (loaded.on("ours").trained_on(known), loaded.on("ours").trained_on(later)) == (True, False)
+    assert not loaded.on("theirs").trained_on(known)  # appended after these weights were made
+
+
 def test_without_offsets_the_times_decide(tmp_path: Path, log: Path, snapshot: Snapshot) -> None:
     blob = encode_snapshot(snapshot)
     path = tmp_path / "moard.snapshot"
@@ -298,52 +307,3 @@ async def test_a_version_that_is_gone_names_those_that_are_kept(snapshot: Snapsh
     assert (await load_snapshot(store, None, 4)).name == "snapshot 7"
     with pytest.raises(RefusedStart, match=r"--version 8: .*kept are: 7"):
         await load_snapshot(store, 8, 4)
-
-
-# ---- the topic
-
-
-@pytest.fixture
-def topic() -> MemoryLog:
-    """Return a log of two partitions, a record a second in turn: 0, 2, 4 … and 1, 3, 5 …"""
-    clock = iter(range(NOW_MS, NOW_MS + 10**9, 1_000))
-    memory = MemoryLog(clock_ms=lambda: next(clock))
-    memory.create(TopicSpec(EVENTS, 2))
-    for number in range(40):
-        event = impression(f"user-{number}", event_id=f"i{number}")
-        memory.append(Outgoing(EVENTS, None, encode(event), partition=number % 2))
-    return memory
-
-
-async def read(topic: MemoryLog, wanted: Range, patience_ms: int = 3_000) -> tuple[list[Entry], TopicSource]:
-    source = TopicSource(MemoryPartitionReader(topic, "g"), 2, wanted, patience_ms)
-    await source.start()
-    entries = [entry async for batch, _ in source.batches() for entry in batch]
-    return entries, source
-
-
-async def test_a_topic_is_read_from_its_beginning_to_its_end_as_of_now(topic: MemoryLog) -> None:
-    topic.append(Outgoing(EVENTS, None, b"not json", partition=1))
-    entries, source = await read(topic, Range())
-    assert {entry.event.event_id for entry in entries} == {f"i{number}" for number in range(40)}
-    assert source.total == 41
-    assert source.bad[0].startswith("moard.events:1 offset 20: not JSON")
-
-
-async def test_behind_a_range_is_read_as_long_as_interactions_may_come(topic: MemoryLog) -> None:
-    wanted = Range(Bound(at_ms=NOW_MS + 10_000), Bound(at_ms=NOW_MS + 20_000))
-    entries, _ = await read(topic, wanted)
-    assert sorted(int(entry.event.event_id[1:]) for entry in entries) == list(range(10, 22))
-    by_offset = Range(Bound(offsets={0: 5, 1: 5}), Bound(offsets={0: 10, 1: 10}))
-    entries, source = await read(topic, by_offset)
-    assert sorted(int(entry.event.event_id[1:]) for entry in entries) == list(range(10, 22))
-    assert source.total == 30
-    with pytest.raises(RefusedStart, match=r"--from 0:99: partition 0 of moard\.events ends at 20"):
-        await read(topic, Range(Bound(offsets={0: 99})))
-
-
-async def test_an_empty_topic_has_nothing_to_say() -> None:
-    memory = MemoryLog()
-    memory.create(TopicSpec(EVENTS, 2))
-    entries, source = await read(memory, Range())
-    assert (entries, source.total) == ([], 0)

@@ -133,7 +133,7 @@ class Agent:
 
     def update(self, batch_size: int | None = None) -> Report:
         """Take one gradient step and return what it did."""
-        slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng)
+        slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng, self.settings.recent_share)
         batch = gather(self.replay, slots, self.settings.reward)
         self.make_room()
         draws = draw(batch, self.popularity.consumptions, self.settings.id_dropout, self.rng)

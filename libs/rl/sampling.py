@@ -8,21 +8,23 @@ from jaxtyping import Int64
 from libs.rl.replay import Replay
 
 RECENT: Final = 0.05
-"""Share of the buffer that counts as recent."""
+"""Share of the buffer that counts as recent, if nobody says otherwise."""
 
 _SCAN: Final = 4096  # rows up to which looking at every flag is cheaper than drawing until enough are eligible
 _ROUNDS: Final = 4
 
 
-def sample(replay: Replay, batch_size: int, rng: np.random.Generator) -> Int64[np.ndarray, "B"]:
+def sample(
+    replay: Replay, batch_size: int, rng: np.random.Generator, recent_share: float = RECENT
+) -> Int64[np.ndarray, "B"]:
     """Return slots of distinct rows that train something, fewer when the buffer holds fewer.
 
     First the newest rows with something no gradient has seen: freshness rests on them (Combined Experience Replay,
     Zhang & Sutton, 2017, arXiv:1712.01275, which adds the newest transition to each batch). What is left is drawn half
-    from the newest 5 %, half from all rows.
+    from the newest ``recent_share`` of the buffer, half from all rows.
     """
     batch, rows = replay.newest_dirty(batch_size), min(replay.inserted, replay.capacity)
-    recent = max(1, int(RECENT * rows))
+    recent = max(1, int(recent_share * rows))
     batch = _drawn(replay, batch, recent, len(batch) + (batch_size - len(batch)) // 2, rng)
     return _drawn(replay, batch, rows, batch_size, rng)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, TypeAlias
 
 from libs.rl.rewards import RewardSpec
+from libs.rl.sampling import RECENT
 from libs.rl.slates import Consumption
 
 MAX_CAPACITY: Final = 50_000_000
@@ -44,6 +45,9 @@ class AgentSettings:
     """Rows before the first update: fewer teach the first users' taste to everybody."""
     replay_ratio: float = 12.0
     """Samples drawn for each row inserted, at most: 5 starts slowly, 34 and more overfit."""
+    recent_share: float = RECENT
+    """Newest share of the buffer that half of each batch is drawn from. 1 draws from all rows alike: where rewards are
+    as noisy as choc/kale's, the noise of the newest rows is learned, and long-term value forgotten again."""
     beta: float = 1.0
     """Weight of the choice loss beside the value losses."""
     organic_weight: float = 0.3
@@ -69,6 +73,7 @@ class AgentSettings:
         _within("gamma", self.gamma, 0, 1, below=True)
         _within("id_dropout", self.id_dropout, 0, 1, below=True)
         _within("target_rate", self.target_rate, 0, 1)
+        _within("recent_share", self.recent_share, 0, 1)
         for name in ("tau_s", "replay_ratio", "lr", "lr_final", "id_lr", "clip_norm"):
             _within(name, getattr(self, name), 1e-12, math.inf)
         for name in ("beta", "organic_weight", "weight_decay"):

@@ -116,6 +116,12 @@ class Settings(StackSettings):
     learner_replay_ratio: PositiveFloat = Field(
         _AGENT.replay_ratio, description="Samples drawn for each row inserted, at most: 5 starts slowly, 34 overfit."
     )
+    learner_recent_share: float = Field(
+        _AGENT.recent_share,
+        ge=0,
+        le=1,
+        description="Newest share of the buffer that half of each batch is drawn from; 1 where rewards are noisy.",
+    )
     learner_backlog_replay_ratio: float = Field(
         1.0, ge=0, description="The same while changes are waiting: reading goes first. 0 pauses training meanwhile."
     )

@@ -270,3 +270,13 @@ def test_the_buffer_is_a_map_of_the_newest_rows(steps: list[tuple[str, int, int]
     assert batch.users.history[:, 0].tolist() == [name + 1 for name in model]
     for at, place in zip(batch.continued, range(len(batch.continued)), strict=True):
         assert batch.next_users.history[place, 0] == list(model.values())[at]["next"] + 1
+
+
+def test_a_recent_share_of_one_draws_from_all_rows_alike() -> None:
+    replay, rng = filled(1_000), np.random.default_rng(0)
+    replay.mark_trained(range(1_000))
+    newest = {
+        share: np.mean([(sample(replay, 20, rng, share) >= 950).mean() for _ in range(100)]) for share in (0.05, 1.0)
+    }
+    assert newest[0.05] == pytest.approx(0.5, abs=0.06)
+    assert newest[1.0] == pytest.approx(0.05, abs=0.03)

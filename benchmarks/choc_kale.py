@@ -50,8 +50,8 @@ class Form:
     catalogue: Callable[[int], Catalogue]
     rhythm: Rhythm
     steps: int
-    exploration: Exploration = Exploration()  # noqa: RUF009 - frozen: the product's defaults
-    users: int = 128
+    exploration: Exploration = Exploration(temperature=0.5, epsilon=0.1)  # noqa: RUF009 - frozen
+    users: int = 64
     refresh: int = 8  # updates between two snapshots: about what a second holds where a learner is busy
 
 
@@ -65,17 +65,17 @@ ONE_DIMENSIONAL: Final = Form(
         reward=REWARD,
         batch_size=512,
         lr=2e-3,
-        lr_final=1e-4,
-        lr_decay_updates=900,
+        lr_decay_updates=400,
+        recent_share=1.0,
         id_lr=1e-5,
         id_dropout=0.9,
         weight_decay=0.3,
-        target_rate=0.05,
+        target_rate=0.5,
         capacity=100_000,
     ),
     catalogue=one_dimensional,
     rhythm=Rhythm(GAP_S, tells_step=True),
-    steps=40_000,
+    steps=16_000,
 )
 
 PRODUCT_SHAPE: Final = Form(

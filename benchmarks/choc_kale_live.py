@@ -45,8 +45,18 @@ IN_FLIGHT: Final = 16
 DEADLINE_S: Final = 60.0
 
 _PLAIN: Final = (
-    *("gamma", "tau_s", "consumption", "batch_size", "capacity", "learning_starts", "replay_ratio", "lr", "lr_final"),
-    *("lr_decay_updates", "id_lr", "id_dropout", "weight_decay", "target_rate"),
+    *(
+        "gamma",
+        "tau_s",
+        "consumption",
+        "batch_size",
+        "capacity",
+        "learning_starts",
+        "replay_ratio",
+        "recent_share",
+        "lr",
+    ),
+    *("lr_final", "lr_decay_updates", "id_lr", "id_dropout", "weight_decay", "target_rate"),
 )
 
 

@@ -13,6 +13,7 @@ import torch
 
 from libs.rl import sampling, slates, update
 from libs.rl.batch import Batch, Users
+from libs.rl.replay import Replay
 from libs.rl.settings import AgentSettings
 
 VARIABLE = "MOARD_PLANTED_BUG"
@@ -65,7 +66,11 @@ def always_done() -> None:
 
 def one_sample_a_step() -> None:
     plain = sampling.sample
-    sampling.sample = lambda replay, batch_size, rng: plain(replay, 1, rng)
+
+    def sample(replay: Replay, batch_size: int, rng: np.random.Generator, recent_share: float = 0.05) -> np.ndarray:
+        return plain(replay, 1, rng, recent_share)
+
+    sampling.sample = sample
 
 
 def propensity_without_the_uniform_arm() -> None:

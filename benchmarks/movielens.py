@@ -1,151 +1,15 @@
-"""MovieLens-100K by the protocol of rl.md §9, in process: the product's own agent, scorer and slates, settings only.
+"""MovieLens-100K by the protocol of rl.md §9, in process: negatives by popularity, the harder ones.
 
-What the running system adds (HTTP, Kafka, a second between snapshots) is left out; everything that learns or ranks is
-the same code. Three seeds take about five minutes on one core.
+The product's own agent, scorer and slates, settings only, beside what a user would pick otherwise, on the same streams.
+``movielens-uniform`` is the same with uniform negatives, ``movielens-new`` with contents that nobody knows yet,
+``movielens-live`` through the running system.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-
-from benchmarks.differences import differences
 from benchmarks.harness import Bench
+from benchmarks.movielens_round import run_protocol
 from examples.movielens import dataset
-from examples.movielens.protocol import (
-    SLATE,
-    Request,
-    Turn,
-    by_fifths,
-    oracle_clicks,
-    popularity_clicks,
-    random_clicks,
-    turns,
-)
-from libs.rl.agent import Agent
-from libs.rl.features import HISTORY
-from libs.rl.scoring import Scorer
-from libs.rl.settings import AgentSettings
-from libs.rl.slates import Exploration, Rule, plackett_luce, slate_scores
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, State
-
-SEEDS = 3
-SETTINGS = AgentSettings(capacity=100_000, learning_starts=100, tau_s=30.0, replay_ratio=6.0, organic_weight=1.0)
-EXPLORATION = Exploration(temperature=0.1)  # what the table of rl.md §9 was measured with
-HORIZON_S = 1_800
-REFRESH_UPDATES = 4  # updates between snapshots: about what a second holds in the running demo
-VECTOR_SIZE = 64
-SHORT_TURNS = 6_000
 
 
 def run(bench: Bench) -> None:
-    """Record clicks per request by fifths of the stream, for moard and the rankers it must beat."""
-    torch.set_num_threads(1)
-    data = dataset.load()
-    bench.note(f"{differences(SETTINGS)}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
-    for seed in range(bench.seed, bench.seed + (1 if bench.short else SEEDS)):
-        stream = turns(data.ratings, "popularity", seed)[: SHORT_TURNS if bench.short else None]
-        rankers = {"random": random_clicks, "popularity": popularity_clicks, "oracle": oracle_clicks}
-        clicks = {name: ranker(stream) for name, ranker in rankers.items()}
-        ranked = Play(Agent(SETTINGS, VECTOR_SIZE, seed), seed=seed)
-        ranked.put_contents(data.contents)
-        clicks["moard"] = ranked.through(bench.progress(stream, f"moard, seed {seed}", total=len(stream)))
-        for name, series in clicks.items():
-            for number, mean in enumerate(by_fifths(series), start=1):
-                bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // 5, seed)
-
-
-@dataclass(slots=True)
-class _Visitor:
-    """What is known of one user: newest consumed content first, and the request that is still open."""
-
-    history: list[int] = field(default_factory=list)
-    times_s: list[int] = field(default_factory=list)
-    open_row: str | None = None
-    opened_s: int = 0
-
-
-class Play:
-    """One ranker that learns while the stream is played to it."""
-
-    def __init__(
-        self, agent: Agent, rule: Rule = "value", exploration: Exploration = EXPLORATION, seed: int = 0
-    ) -> None:
-        self.agent = agent
-        self.rule: Rule = rule
-        self.exploration = exploration
-        self.rng = np.random.default_rng(seed)
-        self.scorer: Scorer | None = None
-        self.scored_updates = 0
-        self.visitors: dict[int, _Visitor] = {}
-        self.clicked: dict[int, list[int]] = {}
-
-    def put_contents(self, contents: Iterable[dataset.Movie]) -> None:
-        """Tell the agent all contents with text vectors of words and genres, the way the catalogue would."""
-        for movie in contents:
-            self.agent.put_content(movie.content_id, text_vector(f"{movie.title} {movie.description}".split()))
-
-    def through(self, stream: Iterable[Turn]) -> NDArray[np.float64]:
-        """Play the stream; return the clicks of each request."""
-        clicks = []
-        for turn in stream:
-            visitor = self.visitors.setdefault(turn.user_id, _Visitor())
-            if turn.opens is not None:
-                clicks.append(self._offer(turn.opens, turn.timestamp_s, visitor))
-            if turn.content_id not in self.clicked[turn.request_number]:
-                self._like(turn, visitor)
-            self._learn()
-        return np.array(clicks, np.float64)
-
-    def _offer(self, request: Request, now_s: int, visitor: _Visitor) -> int:
-        state, row = _state(visitor, now_s), f"r{request.number}"
-        slate = self._slate(state, request.candidates)
-        self.agent.apply([Opened(row, state, slate, request.candidates)])
-        if visitor.open_row is not None:
-            gap_s = now_s - visitor.opened_s
-            self.agent.apply([Closed(visitor.open_row, row if gap_s <= HORIZON_S else None, float(gap_s))])
-        visitor.open_row, visitor.opened_s = row, now_s
-        self.clicked[request.number] = request.clicks(slate)
-        for content_id in self.clicked[request.number]:
-            self.agent.apply([Consumed(row, content_id, {"click": 1.0}, True, f"{row}-{content_id}", 0)])
-            _visit(visitor, content_id, now_s)
-        return len(self.clicked[request.number])
-
-    def _slate(self, state: State, candidates: Sequence[int]) -> tuple[int, ...]:
-        scores = np.zeros(len(candidates), np.float32)
-        if self.scorer is not None:
-            said = self.scorer.score(state, self.agent.space.index(candidates))
-            scores = slate_scores(said, self.rule, self.agent.settings.consumption, SLATE)
-        drawn = plackett_luce(scores, self.exploration, SLATE, self.rng)
-        return tuple(candidates[at] for at in drawn.positions)
-
-    def _like(self, turn: Turn, visitor: _Visitor) -> None:
-        state = _state(visitor, turn.timestamp_s)
-        row = f"o{turn.user_id}-{turn.content_id}"
-        self.agent.apply([Organic(row, state, turn.content_id, {"like": 1.0}, 0)])
-        _visit(visitor, turn.content_id, turn.timestamp_s)
-
-    def _learn(self) -> None:
-        while batch := self.agent.due():
-            self.agent.update(batch)
-            if self.scorer is None or self.agent.updates >= self.scored_updates + REFRESH_UPDATES:
-                self.scorer = Scorer(self.agent.snapshot(), self.agent.space)
-                self.scored_updates = self.agent.updates
-
-
-def text_vector(words: Sequence[str]) -> NDArray[np.float32]:
-    """Return a bag of words as a dense vector: each word a fixed random direction."""
-    directions = [np.random.default_rng(list(word.encode())).normal(size=VECTOR_SIZE) for word in words]
-    return np.array(np.sum(directions, axis=0), np.float32)
-
-
-def _state(visitor: _Visitor, now_s: int) -> State:
-    ages = tuple(float(now_s - then_s) for then_s in visitor.times_s[:HISTORY])
-    return State(tuple(visitor.history[:HISTORY]), ages)
-
-
-def _visit(visitor: _Visitor, content_id: int, now_s: int) -> None:
-    visitor.history.insert(0, content_id)
-    visitor.times_s.insert(0, now_s)
+    """Record clicks per request by fifths of the stream, and moard's lead over each other ranker in the last."""
+    run_protocol(bench, dataset.load(), "popularity")

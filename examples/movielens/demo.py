@@ -75,7 +75,7 @@ def _terminated_like_ctrl_c() -> Iterator[None]:
 
 def _run(options: Options, folder: Path, console: Console) -> None:
     movielens = dataset.load()
-    turns = _first(protocol.turns(movielens.ratings, options.negatives, options.seed), options.requests)
+    turns = first(protocol.turns(movielens.ratings, options.negatives, options.seed), options.requests)
     with _undisturbed_end(console) as running:
         services = _start(folder, movielens.contents, running, console)
         addresses = Addresses(**{name: services[name].url for name in _SERVICES})
@@ -105,7 +105,7 @@ def _undisturbed_end(console: Console) -> Iterator[ExitStack]:
             signal.signal(signal.SIGINT, before)
 
 
-def _first(turns: list[Turn], requests: int | None) -> list[Turn]:
+def first(turns: list[Turn], requests: int | None) -> list[Turn]:
     """Return the turns of the first so many requests."""
     return turns if requests is None else [turn for turn in turns if turn.request_number < requests]
 

@@ -1,0 +1,142 @@
+"""Every ranker on the same requests: clicks by fifths, and by how much moard is ahead of each, by user.
+
+Shared by the benches ``movielens``, ``movielens-uniform`` and ``movielens-new``, which differ in the stream.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.classic import Classic
+from benchmarks.differences import differences
+from benchmarks.factorisation import Factorisation, FactorisationSettings
+from benchmarks.harness import Bench
+from benchmarks.movielens_play import EXPLORATION, REFRESH_UPDATES, SETTINGS, VECTOR_SIZE, Play, text_vectors
+from benchmarks.movielens_rivals import play
+from benchmarks.paired import paired_interval
+from examples.movielens.dataset import MovieLens
+from examples.movielens.protocol import (
+    FIFTHS,
+    Negatives,
+    Turn,
+    by_fifths,
+    oracle_clicks,
+    popularity_clicks,
+    random_clicks,
+    requests_of,
+    turns,
+)
+from libs.rl.agent import Agent
+from libs.rl.slates import Rule
+
+SEEDS = 3
+SHORT_TURNS = 6_000
+OURS = "moard"
+RIVALS = ("random", "popularity", "classic", "factorisation", "moard, γ = 0", "moard, rule p")
+
+Clicks = Mapping[str, NDArray[np.float64]]
+
+
+@dataclass(slots=True)
+class Pooled:
+    """Clicks of the measured requests of several seeds, one after the other."""
+
+    clicks: dict[str, list[NDArray[np.float64]]] = field(default_factory=dict)
+    user_ids: list[NDArray[np.int64]] = field(default_factory=list)
+
+    def add(self, clicks: Clicks, user_ids: NDArray[np.int64], measured: NDArray[np.bool_]) -> None:
+        """Take in the measured requests of one seed."""
+        self.user_ids.append(user_ids[measured])
+        for name, series in clicks.items():
+            self.clicks.setdefault(name, []).append(series[measured])
+
+    def all(self) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
+        """Return everything taken in, as the requests of one stream."""
+        return {name: np.concatenate(parts) for name, parts in self.clicks.items()}, np.concatenate(self.user_ids)
+
+
+def run_protocol(bench: Bench, data: MovieLens, negatives: Negatives) -> None:
+    """Record the protocol of rl.md §9 with one kind of negatives, for each seed and for all together."""
+    announce(bench)
+    pooled = Pooled()
+    for seed in seeds(bench):
+        stream = turns(data.ratings, negatives, seed)[: SHORT_TURNS if bench.short else None]
+        clicks = clicks_of_all(bench, data, stream, seed)
+        for name, series in clicks.items():
+            for number, mean in enumerate(by_fifths(series), start=1):
+                bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // FIFTHS, seed)
+        last, user_ids = last_fifth(stream), users_of(stream)
+        record_leads(bench, {name: series[last] for name, series in clicks.items()}, user_ids[last], "last fifth", seed)
+        pooled.add(clicks, user_ids, last)
+    record_pooled(bench, pooled, "last fifth")
+
+
+def announce(bench: Bench) -> None:
+    """Say which settings differ from the defaults, and keep torch to one thread."""
+    torch.set_num_threads(1)
+    bench.note(f"{differences(SETTINGS)}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
+    bench.note(f"factorisation: implicit's ALS, {FactorisationSettings()}")
+
+
+def seeds(bench: Bench) -> range:
+    """Return the seeds of a run."""
+    return range(bench.seed, bench.seed + (1 if bench.short else SEEDS))
+
+
+def clicks_of_all(bench: Bench, data: MovieLens, stream: Sequence[Turn], seed: int) -> dict[str, NDArray[np.float64]]:
+    """Return the clicks of each request for every ranker, on one stream."""
+    texts = text_vectors(data.contents)
+
+    def shown(name: str) -> Iterator[Turn]:
+        return bench.progress(stream, f"{name}, seed {seed}", total=len(stream))
+
+    def agent(name: str, gamma: float = SETTINGS.gamma, rule: Rule = "value") -> NDArray[np.float64]:
+        ranker = Play(Agent(replace(SETTINGS, gamma=gamma), VECTOR_SIZE, seed), rule, seed=seed)
+        ranker.put_contents(texts)
+        return ranker.through(shown(name))
+
+    users, contents = int(data.ratings.user_ids.max()) + 1, max(texts) + 1
+    factorisation = Factorisation(users, contents, FactorisationSettings(), seed)
+    return {
+        "random": random_clicks(stream),
+        "popularity": popularity_clicks(stream),
+        "oracle": oracle_clicks(stream),
+        "classic": play(Classic(texts, seed), shown("classic")),
+        "factorisation": play(factorisation, shown("factorisation")),
+        "moard, γ = 0": agent("γ = 0", gamma=0.0),
+        "moard, rule p": agent("rule p", rule="p"),
+        OURS: agent(OURS),
+    }
+
+
+def users_of(stream: Sequence[Turn]) -> NDArray[np.int64]:
+    """Return who makes each request."""
+    return np.array([request.user_id for request in requests_of(stream)], np.int64)
+
+
+def last_fifth(stream: Sequence[Turn]) -> NDArray[np.bool_]:
+    """Return which requests are the last fifth, as ``by_fifths`` cuts them."""
+    requests = len(requests_of(stream))
+    return np.arange(requests) >= requests - len(np.array_split(np.arange(requests), FIFTHS)[-1])
+
+
+def record_leads(
+    bench: Bench, clicks: Clicks, user_ids: NDArray[np.int64], part: str, seed: int | None, variant: str = OURS
+) -> None:
+    """Record by how much moard is ahead of each other ranker on some requests: mean, and its 95 % interval by user."""
+    for rival in RIVALS:
+        lead = paired_interval(clicks[OURS], clicks[rival], user_ids)
+        metric = f"clicks per request over {rival}, {part}"
+        for bound, value in (("", lead.difference), (", low 95 %", lead.low), (", high 95 %", lead.high)):
+            bench.record(variant, metric + bound, value, "clicks", len(user_ids), seed)
+
+
+def record_pooled(bench: Bench, pooled: Pooled, part: str) -> None:
+    """Record clicks and leads over all seeds: the same users, other negatives."""
+    clicks, user_ids = pooled.all()
+    variant = f"{OURS}, {len(pooled.user_ids)} seeds"
+    bench.record(variant, f"clicks per request, {part}", float(clicks[OURS].mean()), "clicks", len(user_ids))
+    record_leads(bench, clicks, user_ids, part, None, variant)

@@ -161,7 +161,7 @@ class Naive:
         """Return what the network says of the slates and of the organic rows' alternatives."""
         slate, keep = torch.from_numpy(batch.slate.astype(np.int64)), torch.from_numpy(draws.keep_content).float()
         heads = self.heads(user, ids, slate, torch.from_numpy(batch.log_count), keep)
-        organic = torch.from_numpy(np.flatnonzero(batch.organic))
+        organic = torch.from_numpy(draws.rows[:, 0])
         others = torch.from_numpy(batch.slate[draws.rows, draws.positions].astype(np.int64))
         counts = torch.from_numpy(batch.log_count[draws.rows, draws.positions])
         alone = self.heads(user[organic], ids[organic], others, counts, keep[organic])
@@ -187,6 +187,7 @@ class Naive:
         opened = losses.slate_softmax_loss(outputs.choice, chosen, shown)
         choice = torch.where(torch.from_numpy(batch.closed), closed, opened)[~organic]
         log_sampling, usable = torch.from_numpy(draws.log_sampling), torch.from_numpy(draws.usable)
+        share = self.network.popularity_share
         parts = {
             "u": functional.smooth_l1_loss(values[settled, U], (rewards.sum(1) + continuation)[settled]),
             "n": functional.smooth_l1_loss(values[settled, N], continuation[settled]),
@@ -195,7 +196,7 @@ class Naive:
             if empty.any()
             else values.sum() * 0,
             "choice": choice.mean(),
-            "organic": losses.in_batch_softmax_loss(outputs.organic, log_sampling, usable).mean(),
+            "organic": losses.in_batch_softmax_loss(outputs.organic, share * log_sampling, usable).mean(),
         }
         total = sum(parts[name] for name in ("u", "n", "a", "a_empty", "choice")) + 0.3 * parts["organic"]
         return {"total": torch.as_tensor(total), **parts}

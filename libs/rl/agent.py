@@ -136,7 +136,8 @@ class Agent:
         slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng, self.settings.recent_share)
         batch = gather(self.replay, slots, self.settings.reward)
         self.make_room()
-        draws = draw(batch, self.popularity.consumptions, self.settings.id_dropout, self.rng)
+        settings = self.settings
+        draws = draw(batch, self.popularity.consumptions, settings.id_dropout, self.rng, settings.compared)
         with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
             outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
         continuation = self._continuation(batch)

@@ -12,7 +12,7 @@ from libs.rl.replay import Replay, Status
 from libs.rl.rewards import RewardSpec
 
 ALTERNATIVES: Final = 15
-"""Other consumed contents of the batch that an organic row is compared with."""
+"""Other consumed contents of the batch that a consumed one is compared with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +49,10 @@ class Batch:
 class Draws:
     """What one update leaves to chance.
 
-    ``keep_user`` and ``keep_content`` are false for rows that see no ids of the history and of the slate. Organic row
-    ``o`` is compared with the content at ``positions[o, j]`` of row ``rows[o, j]`` where ``usable``; column 0 is its
-    own, and ``log_sampling`` says up to a constant how likely a content is to come up.
+    ``keep_user`` and ``keep_content`` are false for rows that see no ids of the history and of the slate. Column 0 of
+    ``rows`` and ``positions`` names consumed contents, of every organic row and of a share of the others; each is
+    compared, for that row's user, with the contents of its other columns where ``usable``. ``log_sampling`` says up to
+    a constant how likely a content is to come up.
     """
 
     keep_user: Bool[np.ndarray, "B"]
@@ -101,19 +102,34 @@ def gather(replay: Replay, slots: Int64[np.ndarray, "B"], rewards: RewardSpec) -
     )
 
 
-def draw(batch: Batch, consumptions: Int64[np.ndarray, "M"], id_dropout: float, rng: np.random.Generator) -> Draws:
-    """Return the chances of one update; ``consumptions`` is by content index."""
+def draw(
+    batch: Batch,
+    consumptions: Int64[np.ndarray, "M"],
+    id_dropout: float,
+    rng: np.random.Generator,
+    compared: float = 0.0,
+) -> Draws:
+    """Return the chances of one update; ``consumptions`` is by content index, ``compared`` as in the settings."""
     keep = rng.random((2, len(batch.slots))) >= id_dropout
-    organic = np.flatnonzero(batch.organic)
+    own, own_positions = _compared(batch, compared, rng)
     rows, positions = np.nonzero(batch.chosen)
-    others = rng.integers(0, len(rows), (len(organic), ALTERNATIVES)) if len(organic) else np.zeros((0, 0), np.int64)
-    all_rows = np.concatenate([organic[:, None], rows[others]], axis=1)
-    all_positions = np.concatenate([np.zeros_like(organic)[:, None], positions[others]], axis=1)
+    others = rng.integers(0, len(rows), (len(own), ALTERNATIVES)) if len(own) else np.zeros((0, 0), np.int64)
+    all_rows = np.concatenate([own[:, None], rows[others]], axis=1)
+    all_positions = np.concatenate([own_positions[:, None], positions[others]], axis=1)
     contents = batch.slate[all_rows, all_positions]
     usable = contents != contents[:, :1]
     usable[:, :1] = True
     log_sampling = np.log(np.maximum(consumptions[contents], 1)).astype(np.float32)
     return Draws(keep[0], keep[1], all_rows, all_positions, usable, log_sampling)
+
+
+def _compared(batch: Batch, share: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows, every organic one and a share of the others that have a consumption, with one position consumed."""
+    if share == 0:
+        organic = np.flatnonzero(batch.organic)
+        return organic, np.zeros_like(organic)
+    rows = np.flatnonzero(batch.organic | (batch.chosen.any(axis=1) & (rng.random(len(batch.slots)) < share)))
+    return rows, np.argmax(batch.chosen[rows] * rng.random((len(rows), batch.chosen.shape[1])), axis=1)
 
 
 def without_chance(batch: Batch) -> Draws:

@@ -24,6 +24,8 @@ VALUE_WEIGHTS: Final = (
 )
 """The user tower: what the target network is a moving average of."""
 
+_LEARNING_ONLY: Final = ("rank_bias", "popularity_share")
+
 U, N, A_EMPTY = range(3)
 """Columns of the user tower's output."""
 
@@ -52,6 +54,9 @@ class RankingNetwork(nn.Module):
         self.value_out = nn.Linear(HIDDEN, 3)
         # What a position alone attracts: learned so that it is not learned as the content's merit; 0 when serving.
         self.rank_bias = nn.Parameter(torch.zeros(SLATE))
+        # How much of a content's popularity is merit rather than exposure depends on who makes the candidates: learned,
+        # from the assumption of Yi et al. (2019) on, that all of it is merit.
+        self.popularity_share = nn.Parameter(torch.ones(()))
         self._start_from_choice()
 
     def _start_from_choice(self) -> None:
@@ -65,7 +70,7 @@ class RankingNetwork(nn.Module):
 
     def weights(self) -> dict[str, Tensor]:
         """Return the weights that rank, by the names of the snapshot."""
-        return {name: tensor for name, tensor in self.state_dict().items() if name != "rank_bias"}
+        return {name: tensor for name, tensor in self.state_dict().items() if name not in _LEARNING_ONLY}
 
     def content_half(self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"]) -> Float[Tensor, "C F"]:
         """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""

@@ -34,18 +34,22 @@ class Leaves:
 
 @dataclass(frozen=True, slots=True)
 class Outputs:
-    """What the network says of a batch: by row and position, by row, and by organic row and alternative."""
+    """What the network says of a batch: by row and position, by row, and by compared content and alternative.
+
+    ``popularity_share`` is how much of a content's frequency among the alternatives is taken out of the comparison.
+    """
 
     advantage: Float[Tensor, "B N"]
     choice: Float[Tensor, "B N"]
     values: Float[Tensor, "B 3"]
     organic: Float[Tensor, "O J"]
+    popularity_share: Float[Tensor, ""]
     leaves: Leaves
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Every (user, content) the batch asks about: the shown ones first, then the alternatives of organic rows."""
+    """Every (user, content) the batch asks about: the shown ones first, then what is compared."""
 
     row: np.ndarray
     content: np.ndarray
@@ -88,6 +92,7 @@ def forward(
         choice=choice if serving else choice + network.rank_bias[: batch.slate.shape[1]],
         values=network.user_values(tower),
         organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
+        popularity_share=network.popularity_share,
         leaves=Leaves(histories, user_leaf, contents, content_leaf),
     )
 
@@ -138,7 +143,7 @@ def _choice_loss(outputs: Outputs, batch: Batch, settings: AgentSettings) -> Ten
 
 def _organic_loss(outputs: Outputs, draws: Draws) -> Tensor:
     log_sampling, usable = torch.from_numpy(draws.log_sampling), torch.from_numpy(draws.usable)
-    loss = losses.in_batch_softmax_loss(outputs.organic, log_sampling, usable)
+    loss = losses.in_batch_softmax_loss(outputs.organic, outputs.popularity_share * log_sampling, usable)
     return loss.sum() / max(len(loss), 1)
 
 

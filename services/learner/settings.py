@@ -92,6 +92,12 @@ class Settings(StackSettings):
     learner_organic_weight: float = Field(
         _AGENT.organic_weight, ge=0, description="Weight, in the choice loss, of consumption outside of impressions."
     )
+    learner_compared: float = Field(
+        _AGENT.compared,
+        ge=0,
+        le=1,
+        description="Share of impressions whose consumed contents are compared like that too.",
+    )
     learner_lr: PositiveFloat = Field(_AGENT.lr, description="Step of the weights at first, AdamW ...")
     learner_lr_final: PositiveFloat = Field(_AGENT.lr_final, description="... and once lr_decay_updates are over.")
     learner_lr_decay_updates: PositiveInt = Field(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
-from libs.rl.batch import Batch, draw, gather, next_offers
+from libs.rl.batch import Batch, draw, gather, next_offers, thinned
 from libs.rl.dormancy import recorded
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
@@ -133,10 +133,10 @@ class Agent:
 
     def update(self, batch_size: int | None = None) -> Report:
         """Take one gradient step and return what it did."""
-        slots = sample(self.replay, batch_size or self.settings.batch_size, self.rng, self.settings.recent_share)
-        batch = gather(self.replay, slots, self.settings.reward)
-        self.make_room()
         settings = self.settings
+        slots = sample(self.replay, batch_size or settings.batch_size, self.rng, settings.recent_share)
+        batch = thinned(gather(self.replay, slots, settings.reward), settings.history_dropout, self.rng)
+        self.make_room()
         draws = draw(batch, self.popularity.consumptions, settings.id_dropout, self.rng, settings.compared)
         with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
             outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)

@@ -1,6 +1,6 @@
 """From slots of the replay buffer to the arrays of one update."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -100,6 +100,16 @@ def gather(replay: Replay, slots: Int64[np.ndarray, "B"], rewards: RewardSpec) -
         gap_s=columns["gap_s"][slots[continued]],
         next_users=_users(replay, continuation[continued] % replay.capacity),
     )
+
+
+def thinned(batch: Batch, share: float, rng: np.random.Generator) -> Batch:
+    """Return the batch with a share of each row's history forgotten, each content by its own chance."""
+    if share == 0:
+        return batch
+    forgotten = rng.random(batch.users.history.shape) < share
+    history = np.where(forgotten, np.int32(PADDING), batch.users.history)
+    weights = np.where(forgotten, np.float32(0), batch.users.weights)
+    return replace(batch, users=Users(history, weights, batch.users.context))
 
 
 def draw(

@@ -72,10 +72,13 @@ class AgentSettings:
     """Share of the online user tower that the target takes over each update; hard copies make U crawl."""
     id_dropout: float = 0.1
     """Share of rows that see no ids: it trains the text path that new contents and ``predict/bulk`` rely on."""
+    history_dropout: float = 0.0
+    """Share of a history's contents that an update does not see, so that no pair of contents is learned by heart."""
 
     def __post_init__(self) -> None:
         _within("gamma", self.gamma, 0, 1, below=True)
         _within("id_dropout", self.id_dropout, 0, 1, below=True)
+        _within("history_dropout", self.history_dropout, 0, 1, below=True)
         _within("target_rate", self.target_rate, 0, 1)
         _within("recent_share", self.recent_share, 0, 1)
         _within("compared", self.compared, 0, 1)

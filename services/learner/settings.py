@@ -114,6 +114,9 @@ class Settings(StackSettings):
     learner_id_dropout: float = Field(
         _AGENT.id_dropout, ge=0, lt=1, description="Share of rows that see no ids: trains what new contents rely on."
     )
+    learner_history_dropout: float = Field(
+        _AGENT.history_dropout, ge=0, lt=1, description="Share of each history that an update does not see."
+    )
     learner_batch_size: PositiveInt = Field(_AGENT.batch_size, description="Rows of an update.")
     learner_capacity: PositiveInt = Field(_AGENT.capacity, description="Rows in the replay buffer, 1 KB each.")
     learner_learning_starts: PositiveInt = Field(

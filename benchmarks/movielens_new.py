@@ -25,7 +25,7 @@ def run(bench: Bench) -> None:
     data, pooled = dataset.load(), Pooled()
     for seed in seeds(bench):
         made = new_contents(data.ratings, "popularity", seed)
-        clicks = clicks_of_all(bench, data, made.stream, seed)
+        clicks = clicks_of_all(bench, data, made.stream, seed, twins=False)
         measured, user_ids = made.measured, users_of(made.stream)
         for name, series in clicks.items():
             mean = float(series[measured].mean())

@@ -35,7 +35,10 @@ from libs.rl.slates import Rule
 SEEDS = 3
 SHORT_TURNS = 6_000
 OURS = "moard"
-RIVALS = ("random", "popularity", "classic", "factorisation", "moard, γ = 0", "moard, rule p")
+REGULARISATIONS = (10.0, 30.0)  # the first was best with negatives by popularity, the second with uniform ones
+FACTORISATIONS = tuple(f"factorisation, λ = {weight:.0f}" for weight in REGULARISATIONS)
+RIVALS = ("random", "popularity", "classic", *FACTORISATIONS)
+TWINS = ("moard, γ = 0", "moard, rule p")
 
 Clicks = Mapping[str, NDArray[np.float64]]
 
@@ -78,7 +81,7 @@ def announce(bench: Bench) -> None:
     """Say which settings differ from the defaults, and keep torch to one thread."""
     torch.set_num_threads(1)
     bench.note(f"{differences(SETTINGS)}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
-    bench.note(f"factorisation: implicit's ALS, {FactorisationSettings()}")
+    bench.note(f"factorisation: implicit's ALS, {FactorisationSettings()}, and regularisation as named")
 
 
 def seeds(bench: Bench) -> range:
@@ -86,8 +89,10 @@ def seeds(bench: Bench) -> range:
     return range(bench.seed, bench.seed + (1 if bench.short else SEEDS))
 
 
-def clicks_of_all(bench: Bench, data: MovieLens, stream: Sequence[Turn], seed: int) -> dict[str, NDArray[np.float64]]:
-    """Return the clicks of each request for every ranker, on one stream."""
+def clicks_of_all(
+    bench: Bench, data: MovieLens, stream: Sequence[Turn], seed: int, twins: bool = True
+) -> dict[str, NDArray[np.float64]]:
+    """Return the clicks of each request for every ranker, on one stream; ``twins`` are moard's myopic forms."""
     texts = text_vectors(data.contents)
 
     def shown(name: str) -> Iterator[Turn]:
@@ -99,16 +104,19 @@ def clicks_of_all(bench: Bench, data: MovieLens, stream: Sequence[Turn], seed: i
         return ranker.through(shown(name))
 
     users, contents = int(data.ratings.user_ids.max()) + 1, max(texts) + 1
-    factorisation = Factorisation(users, contents, FactorisationSettings(), seed)
+
+    def factorisation(name: str, regularisation: float) -> NDArray[np.float64]:
+        settings = FactorisationSettings(regularisation=regularisation)
+        return play(Factorisation(users, contents, settings, seed), shown(name))
+
     return {
         "random": random_clicks(stream),
         "popularity": popularity_clicks(stream),
         "oracle": oracle_clicks(stream),
         "classic": play(Classic(texts, seed), shown("classic")),
-        "factorisation": play(factorisation, shown("factorisation")),
-        "moard, γ = 0": agent("γ = 0", gamma=0.0),
-        "moard, rule p": agent("rule p", rule="p"),
+        **{name: factorisation(name, weight) for name, weight in zip(FACTORISATIONS, REGULARISATIONS, strict=True)},
         OURS: agent(OURS),
+        **({TWINS[0]: agent("γ = 0", gamma=0.0), TWINS[1]: agent("rule p", rule="p")} if twins else {}),
     }
 
 
@@ -127,7 +135,7 @@ def record_leads(
     bench: Bench, clicks: Clicks, user_ids: NDArray[np.int64], part: str, seed: int | None, variant: str = OURS
 ) -> None:
     """Record by how much moard is ahead of each other ranker on some requests: mean, and its 95 % interval by user."""
-    for rival in RIVALS:
+    for rival in (name for name in (*RIVALS, *TWINS) if name in clicks):
         lead = paired_interval(clicks[OURS], clicks[rival], user_ids)
         metric = f"clicks per request over {rival}, {part}"
         for bound, value in (("", lead.difference), (", low 95 %", lead.low), (", high 95 %", lead.high)):

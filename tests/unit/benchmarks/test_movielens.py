@@ -10,7 +10,7 @@ from rich.console import Console
 from benchmarks import movielens_round
 from benchmarks.harness import Bench
 from benchmarks.movielens_play import SETTINGS, VECTOR_SIZE, Play, text_vector, text_vectors
-from benchmarks.movielens_round import RIVALS, last_fifth, run_protocol, users_of
+from benchmarks.movielens_round import RIVALS, TWINS, last_fifth, run_protocol, users_of
 from benchmarks.paired import paired_interval
 from examples.movielens.dataset import Movie, MovieLens, Ratings
 from examples.movielens.protocol import by_fifths, popularity_clicks, requests_of, turns
@@ -54,7 +54,7 @@ def test_moard_is_recorded_against_every_rival(
     run_protocol(bench, MovieLens(tuple(contents), ratings), "popularity")
 
     found = {(figure.variant, figure.metric, figure.seed): figure.value for figure in bench.figures}
-    for rival in RIVALS:
+    for rival in (*RIVALS, *TWINS):
         of_seeds = [found["moard", f"clicks per request over {rival}, last fifth", seed] for seed in (0, 1)]
         pooled = [found["moard, 2 seeds", f"clicks per request over {rival}, last fifth{bound}", 0] for bound in BOUNDS]
         assert pooled[0] == pytest.approx(np.mean(of_seeds))  # as many requests in both

@@ -57,17 +57,21 @@ class Pooled:
             self.clicks.setdefault(name, []).append(series[measured])
 
     def all(self) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.int64]]:
-        """Return everything taken in, as the requests of one stream."""
-        return {name: np.concatenate(parts) for name, parts in self.clicks.items()}, np.concatenate(self.user_ids)
+        """Return what every seed had, as the requests of one stream."""
+        complete = {name: parts for name, parts in self.clicks.items() if len(parts) == len(self.user_ids)}
+        return {name: np.concatenate(parts) for name, parts in complete.items()}, np.concatenate(self.user_ids)
 
 
 def run_protocol(bench: Bench, data: MovieLens, negatives: Negatives) -> None:
-    """Record the protocol of rl.md §9 with one kind of negatives, for each seed and for all together."""
+    """Record the protocol of rl.md §9 with one kind of negatives, for each seed and for all together.
+
+    The myopic twins play the first seed alone: they answer to no target here.
+    """
     announce(bench)
     pooled = Pooled()
     for seed in seeds(bench):
         stream = turns(data.ratings, negatives, seed)[: SHORT_TURNS if bench.short else None]
-        clicks = clicks_of_all(bench, data, stream, seed)
+        clicks = clicks_of_all(bench, data, stream, seed, twins=seed == bench.seed)
         for name, series in clicks.items():
             for number, mean in enumerate(by_fifths(series), start=1):
                 bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // FIFTHS, seed)

@@ -16,7 +16,7 @@ DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
 REJECT_REASONS = ("size", "sha256", "header", "arch", "format", "finite", "canary", "vector_size")
 DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")
 EVALUATION_OUTCOMES = ("usable", "external", "greedy", "unlogged", "not_followed")
-LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic")
+LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic", "conservative")
 
 
 class HttpMetrics:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
-from libs.rl.batch import Batch, draw, gather, next_offers, thinned
+from libs.rl.batch import Batch, draw, gather, next_offers, offers_of, thinned
 from libs.rl.dormancy import recorded
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
@@ -137,6 +137,8 @@ class Agent:
         slots = sample(self.replay, batch_size or settings.batch_size, self.rng, settings.recent_share)
         batch = thinned(gather(self.replay, slots, settings.reward), settings.history_dropout, self.rng)
         self.make_room()
+        if settings.cql_weight:
+            batch = replace(batch, offers=offers_of(self.replay, slots, self.popularity))
         draws = draw(batch, self.popularity.consumptions, settings.id_dropout, self.rng, settings.compared)
         with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
             outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
@@ -287,9 +289,9 @@ class Agent:
     def _continuation(self, batch: Batch) -> Tensor:
         if self.settings.target == "onpolicy":
             return continuation_values(self.target, self.tables, self.space, batch, self.settings)
-        offers, popularity = next_offers(self.replay, batch), self.popularity
+        offers, centre = next_offers(self.replay, batch, self.popularity), self.popularity.centre
         return greedy_continuation(
-            self.network, self.target, self.tables, self.space, batch, offers, popularity, self.settings
+            self.network, self.target, self.tables, self.space, batch, offers, centre, self.settings
         )
 
     def _step(self, loss: Tensor, outputs: Outputs) -> float:

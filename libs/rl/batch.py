@@ -7,7 +7,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
 
 from libs.rl.action_space import PADDING
-from libs.rl.features import age_weights
+from libs.rl.features import age_weights, log_counts
+from libs.rl.popularity import Popularity
 from libs.rl.replay import Replay, Status
 from libs.rl.rewards import RewardSpec
 
@@ -25,10 +26,23 @@ class Users:
 
 
 @dataclass(frozen=True, slots=True)
+class Offers:
+    """What requests chose from: ``candidates`` by index, 0 where there are no more, and how many were shown.
+
+    A row logs the log-counts of its slate alone: ``log_count`` is of now.
+    """
+
+    candidates: Int32[np.ndarray, "C K"]
+    log_count: Float32[np.ndarray, "C K"]
+    sizes: Int64[np.ndarray, "C"]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Rows as an update reads them; an organic row is a slate of one that trains the choice head alone.
 
     ``settled`` rows have a known future: none, or, for the rows in ``continued``, ``next_users`` after ``gap_s``.
+    ``offers`` are there where what was offered and not consumed is to be learned from.
     """
 
     slots: Int64[np.ndarray, "B"]
@@ -43,6 +57,7 @@ class Batch:
     continued: Int64[np.ndarray, "C"]
     gap_s: Float32[np.ndarray, "C"]
     next_users: Users
+    offers: Offers | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,19 +78,17 @@ class Draws:
     log_sampling: Float32[np.ndarray, "O J"]
 
 
-@dataclass(frozen=True, slots=True)
-class Offers:
-    """What requests chose from: ``candidates`` by index, 0 where there are no more, and how many were shown."""
+def offers_of(replay: Replay, slots: Int64[np.ndarray, "C"], popularity: Popularity) -> Offers:
+    """Return what the requests in ``slots`` chose from."""
+    candidates = replay.columns["candidates"][slots]
+    sizes = np.count_nonzero(replay.columns["slate"][slots], axis=1).astype(np.int64)
+    return Offers(candidates, log_counts(popularity.consumptions[candidates], popularity.centre), sizes)
 
-    candidates: Int32[np.ndarray, "C K"]
-    sizes: Int64[np.ndarray, "C"]
 
-
-def next_offers(replay: Replay, batch: Batch) -> Offers:
+def next_offers(replay: Replay, batch: Batch, popularity: Popularity) -> Offers:
     """Return what the next requests of the rows in ``batch.continued`` chose from."""
-    slots = replay.columns["continuation"][batch.slots[batch.continued]] % replay.capacity
-    sizes = np.count_nonzero(replay.columns["slate"][slots], axis=1)
-    return Offers(replay.columns["candidates"][slots], sizes.astype(np.int64))
+    continuation = replay.columns["continuation"][batch.slots[batch.continued]]
+    return offers_of(replay, continuation % replay.capacity, popularity)
 
 
 def gather(replay: Replay, slots: Int64[np.ndarray, "B"], rewards: RewardSpec) -> Batch:

@@ -14,11 +14,9 @@ from torch import Tensor
 
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.rl.batch import Batch, Offers, without_chance
-from libs.rl.features import log_counts
 from libs.rl.id_tables import IdTables
 from libs.rl.losses import discounts
 from libs.rl.networks import A_EMPTY, N, RankingNetwork, U
-from libs.rl.popularity import Popularity
 from libs.rl.settings import AgentSettings
 from libs.rl.slates import DINKELBACH_STEPS, Consumption
 from libs.rl.update import Outputs, forward
@@ -31,7 +29,7 @@ def greedy_continuation(
     space: ActionSpace,
     batch: Batch,
     offers: Offers,
-    popularity: Popularity,
+    centre: float,
     settings: AgentSettings,
 ) -> Float[Tensor, "B"]:
     """Return discount · value of the next request if the best slate of its offers were shown, 0 where the story ended.
@@ -41,13 +39,13 @@ def greedy_continuation(
     """
     values = torch.zeros(len(batch.slots))
     if len(batch.continued):
-        request = _request(batch, offers, popularity)
+        request = _request(batch, offers)
         offered = torch.from_numpy(request.slate != PADDING)
         with torch.no_grad():
             chance = without_chance(request)
-            online = forward(network, tables, space, request, chance, popularity.centre, serving=True)
+            online = forward(network, tables, space, request, chance, centre, serving=True)
             judge = _network_of(target, network.vector_size)
-            judged = forward(judge, tables, space, request, chance, popularity.centre, serving=True)
+            judged = forward(judge, tables, space, request, chance, centre, serving=True)
             worth = _worth(online, judged, offered, torch.from_numpy(offers.sizes), settings.consumption)
             discount_t = discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
             values[torch.from_numpy(batch.continued)] = discount_t * worth
@@ -61,7 +59,7 @@ def _worth(online: Outputs, judged: Outputs, offered: Tensor, sizes: Tensor, con
     return torch.where(offered.any(dim=1), greedy, judged.values[:, U])
 
 
-def _request(batch: Batch, offers: Offers, popularity: Popularity) -> Batch:
+def _request(batch: Batch, offers: Offers) -> Batch:
     """Return the next requests as a batch of slates of everything that was offered."""
     nothing = np.zeros(offers.candidates.shape, np.bool_)
     no = np.zeros(len(offers.candidates), np.bool_)
@@ -70,7 +68,7 @@ def _request(batch: Batch, offers: Offers, popularity: Popularity) -> Batch:
         slots=np.arange(len(offers.candidates)),
         users=batch.next_users,
         slate=offers.candidates,
-        log_count=log_counts(popularity.consumptions[offers.candidates], popularity.centre),
+        log_count=offers.log_count,
         chosen=nothing,
         rewards=nothing.astype(np.float32),
         closed=no,

@@ -78,6 +78,13 @@ def in_batch_softmax_loss(
     return -functional.log_softmax(_masked(logits - log_sampling, alternative), dim=1)[:, 0]
 
 
+def soft_maximum(values: Float[Tensor, "B K"], mask: Bool[Tensor, "B K"]) -> Float[Tensor, "B"]:
+    """Return log Σ exp of the values under the mask, what conservative Q-learning pushes down (CQL(H), Kumar et al.,
+    2020, arXiv:2006.04779); without meaning where nothing is under it.
+    """  # noqa: D205 - one sentence
+    return torch.logsumexp(_masked(values, mask), dim=1) if values.shape[1] else values.new_zeros(len(values))
+
+
 def _masked(logits: Tensor, mask: Tensor) -> Tensor:
     # The least finite number, not -inf: 0 · -inf is NaN on a row where nothing is left.
     return torch.where(mask, logits, torch.finfo(logits.dtype).min)

@@ -33,6 +33,9 @@ class AgentSettings:
     """What a story's continuation is worth. ``onpolicy``: the value of a request under the policy that serves.
     ``greedy``: the value, by the target network, of the slate the online network would choose from what was offered
     (Double DQN); for logs of a poor policy, at three times the work."""
+    cql_weight: float = 0.0
+    """Weight of pushing down the advantage of what was offered below that of what was consumed (conservative
+    Q-learning): above 0 for logs of a policy that hardly explored, for half again the work."""
     context_numbers: tuple[str, ...] = ()
     """Names of context numbers that are inputs as they are; everything else is hashed."""
     reward: RewardSpec = field(default_factory=RewardSpec)
@@ -84,7 +87,7 @@ class AgentSettings:
         _within("compared", self.compared, 0, 1)
         for name in ("tau_s", "replay_ratio", "lr", "lr_final", "id_lr", "clip_norm"):
             _within(name, getattr(self, name), 1e-12, math.inf)
-        for name in ("beta", "organic_weight", "weight_decay"):
+        for name in ("beta", "organic_weight", "weight_decay", "cql_weight"):
             _within(name, getattr(self, name), 0, math.inf)
         for name in ("batch_size", "capacity", "learning_starts", "lr_decay_updates"):
             _within(name, getattr(self, name), 1, MAX_CAPACITY)

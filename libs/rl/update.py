@@ -36,7 +36,8 @@ class Leaves:
 class Outputs:
     """What the network says of a batch: by row and position, by row, and by compared content and alternative.
 
-    ``popularity_share`` is how much of a content's frequency among the alternatives is taken out of the comparison.
+    ``popularity_share`` is how much of a content's frequency among the alternatives is taken out of the comparison,
+    ``offered`` the advantage of what was offered, where a batch comes with that.
     """
 
     advantage: Float[Tensor, "B N"]
@@ -44,17 +45,19 @@ class Outputs:
     values: Float[Tensor, "B 3"]
     organic: Float[Tensor, "O J"]
     popularity_share: Float[Tensor, ""]
+    offered: Float[Tensor, "B K"]
     leaves: Leaves
 
 
 @dataclass(frozen=True, slots=True)
 class _Pairs:
-    """Every (user, content) the batch asks about: the shown ones first, then what is compared."""
+    """Every (user, content) the batch asks about: the shown ones first, then what is compared, then offers."""
 
     row: np.ndarray
     content: np.ndarray
     log_count: np.ndarray
     grid: np.ndarray  # where the shown ones lie in the flattened slates
+    offered: np.ndarray  # where the offered ones lie in the flattened offers
 
 
 def forward(
@@ -85,14 +88,15 @@ def forward(
     row_t, at_t = torch.from_numpy(pairs.row), torch.from_numpy(at)
     heads = network.pairs(user, half, torch.from_numpy(log_count), row_t, at_t)
     heads = heads + network.id_terms(ids, entry_ids, row_t, at_t)
-    shown = heads.new_zeros(batch.slate.size, 2).index_copy(0, torch.from_numpy(pairs.grid), heads[: len(pairs.grid)])
-    advantage, choice = shown.view(*batch.slate.shape, 2).unbind(2)
+    shown, compared, offered = torch.split(heads, [len(pairs.grid), draws.rows.size, len(pairs.offered)])
+    advantage, choice = _spread(shown, pairs.grid, batch.slate.shape).unbind(2)
     return Outputs(
         advantage=advantage,
         choice=choice if serving else choice + network.rank_bias[: batch.slate.shape[1]],
         values=network.user_values(tower),
-        organic=heads[len(pairs.grid) :, 1].view(draws.rows.shape),
+        organic=compared[:, 1].view(draws.rows.shape),
         popularity_share=network.popularity_share,
+        offered=_spread(offered, pairs.offered, _offers(batch).shape)[:, :, 0],
         leaves=Leaves(histories, user_leaf, contents, content_leaf),
     )
 
@@ -127,7 +131,13 @@ def loss_parts(
         "choice": _choice_loss(outputs, batch, settings),
         "organic": _organic_loss(outputs, draws),
     }
-    weights = {"choice": settings.beta, "organic": settings.beta * settings.organic_weight}
+    if batch.offers is not None:
+        parts["conservative"] = _conservative_loss(outputs, batch)
+    weights = {
+        "choice": settings.beta,
+        "organic": settings.beta * settings.organic_weight,
+        "conservative": settings.cql_weight,
+    }
     total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
     return {"total": total, **parts}
 
@@ -151,16 +161,44 @@ def _huber_mean(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
     return losses.masked_mean(losses.huber(prediction, target.detach()), mask)
 
 
+def _conservative_loss(outputs: Outputs, batch: Batch) -> Tensor:
+    """Return by how much the offers' advantages exceed the consumed one's (mean over consumptions)."""
+    learned = torch.from_numpy(batch.chosen & batch.settled[:, None])
+    offered = torch.from_numpy(_offers(batch) != PADDING)
+    learned = learned & offered.any(dim=1, keepdim=True)
+    largest = losses.soft_maximum(outputs.offered, offered)
+    return losses.masked_mean(largest[:, None] - outputs.advantage, learned)
+
+
 def _pairs(batch: Batch, draws: Draws) -> _Pairs:
     row, position = np.nonzero((batch.slate != PADDING) & ~batch.organic[:, None])
     own = np.repeat(draws.rows[:, :1].ravel(), draws.rows.shape[1])
     source = np.concatenate([row, draws.rows.ravel()]), np.concatenate([position, draws.positions.ravel()])
+    rows, contents, counts = [row, own], [batch.slate[source]], [batch.log_count[source]]
+    offered = np.zeros(0, np.int64)
+    if batch.offers is not None:
+        by, place = np.nonzero(batch.offers.candidates)
+        rows.append(by)
+        contents.append(batch.offers.candidates[by, place])
+        counts.append(batch.offers.log_count[by, place])
+        offered = by * batch.offers.candidates.shape[1] + place
     return _Pairs(
-        row=np.concatenate([row, own]),
-        content=batch.slate[source],
-        log_count=batch.log_count[source],
+        row=np.concatenate(rows),
+        content=np.concatenate(contents),
+        log_count=np.concatenate(counts),
         grid=row * batch.slate.shape[1] + position,
+        offered=offered,
     )
+
+
+def _offers(batch: Batch) -> np.ndarray:
+    return np.zeros((len(batch.slots), 0), np.int32) if batch.offers is None else batch.offers.candidates
+
+
+def _spread(pairs: Tensor, places: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """Return what was computed for pairs where they lie in a grid, 0 elsewhere."""
+    empty = pairs.new_zeros(int(np.prod(shape)), pairs.shape[1])
+    return empty.index_copy(0, torch.from_numpy(places), pairs).view(*shape, pairs.shape[1])
 
 
 def _distinct(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:

@@ -88,6 +88,9 @@ class Settings(StackSettings):
     learner_target: Literal["onpolicy", "greedy"] = Field(
         _AGENT.target, description="What follows is worth: as the serving policy does (onpolicy), or at best (greedy)."
     )
+    learner_cql_weight: float = Field(
+        _AGENT.cql_weight, ge=0, description="Weight of conservatism; above 0 for logs of a policy that never explored."
+    )
     learner_beta: float = Field(_AGENT.beta, ge=0, description="Weight of the choice loss beside the value losses.")
     learner_organic_weight: float = Field(
         _AGENT.organic_weight, ge=0, description="Weight, in the choice loss, of consumption outside of impressions."

@@ -50,7 +50,7 @@ class Form:
     catalogue: Callable[[int], Catalogue]
     rhythm: Rhythm
     steps: int
-    exploration: Exploration = Exploration(temperature=0.5, epsilon=0.1)  # noqa: RUF009 - frozen
+    exploration: Exploration = Exploration(temperature=0.25, epsilon=0.1)  # noqa: RUF009 - frozen
     users: int = 64
     refresh: int = 8  # updates between two snapshots: about what a second holds where a learner is busy
 
@@ -65,7 +65,7 @@ ONE_DIMENSIONAL: Final = Form(
         reward=REWARD,
         batch_size=512,
         lr=2e-3,
-        lr_decay_updates=400,
+        lr_decay_updates=700,
         recent_share=1.0,
         id_lr=1e-5,
         id_dropout=0.9,
@@ -75,7 +75,7 @@ ONE_DIMENSIONAL: Final = Form(
     ),
     catalogue=one_dimensional,
     rhythm=Rhythm(GAP_S, tells_step=True),
-    steps=16_000,
+    steps=30_000,
 )
 
 PRODUCT_SHAPE: Final = Form(

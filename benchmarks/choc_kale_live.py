@@ -38,7 +38,7 @@ USERS: Final = 100
 CONTENTS: Final = 1_000
 """A catalogue as large as a client puts in a few seconds."""
 
-TRAINING: Final = 12_000
+TRAINING: Final = 24_000
 FRESH_USERS: Final = 100
 PARTS: Final = 4
 IN_FLIGHT: Final = 16

@@ -130,14 +130,15 @@ def test_q_of_what_was_consumed_is_measured_by_its_reward_and_what_followed() ->
 
 def test_a_withdrawn_click_counts_where_it_ends_up() -> None:
     stream = Stream()
-    loose = interaction("ann", 1, event_id="c", timestamp_ms=NOW_MS + 4_000)
-    stream.put(shown("i1"), shown("i3", timestamp_ms=NOW_MS + 5_000), after_ms=1_000)
-    stream.put(loose, after_ms=4_000)
+    stream.put(shown("i1"))
+    stream.put(interaction("ann", 1, event_id="c", timestamp_ms=None), after_ms=4_000)
+    stream.put(shown("i3"), after_ms=1_000)
     stream.put(shown("i2", timestamp_ms=NOW_MS + 3_000), after_ms=1_000)
     stream.silence()
     rows = stream.evaluation._rows
     consumed = {rows.id_of(int(slot)): bool(rows._consumed[slot].any()) for slot in rows.closed_slots()}
     assert consumed == {"i1": False, "i2": True, "i3": False}
+    assert stream.metric("evaluation_rows") == 3  # the first was closed twice: by the third, then by the second
 
 
 def test_other_policies_are_weighed_by_what_the_log_says() -> None:
@@ -205,12 +206,13 @@ def test_numbers_that_make_no_sense_harm_nobody() -> None:
     stream = Stream()
     absurd: dict[str, Any] = {"candidates": (1, 2, 3), "log_propensities": (-1e15, -1e15), "arm": "policy"}
     stream.put(
-        shown("i1", scores=(1e15, -1e15, 0.0), temperature=1e-300, **absurd),
+        shown("i1", scores=(1e15, -1e15, 0.0), temperature=5e-324, **absurd),
         shown("i2", scores=(0.0, 0.0, 0.0), temperature=1e15, **absurd),
     )
     stream.silence()
     assert stream.metric("evaluation_valid", reason="propensities") == 0
     assert stream.metric("evaluation_rows") == 2
+    assert math.isfinite(stream.metric("policy_weights", policy="exploit", estimator="snrips", stat="ess"))
 
 
 def test_rows_that_leave_the_window_stay_in_the_totals(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ from libs.adapters.ports import TopicPartition
 from libs.errors import Fenced, RefusedStart
 from libs.events.schema import Event
 from libs.events.topics import EVENTS
-from services.learner import assembly, checkpoint_files, log_watch, publisher
+from services.learner import assembly, checkpoint_files, evaluation, log_watch, publisher
 from services.learner.assembly import Learner
 from services.learner.ledger import read_ledger
 from services.learner.log_watch import Stalled
@@ -118,6 +118,20 @@ async def test_the_join_goes_on_across_a_restart(stand: Stand) -> None:
 
     assert stand.metric("interactions_total", outcome="joined") == 1
     assert stand.metric("impressions_total") == 0
+
+
+async def test_what_is_read_is_evaluated_and_a_restart_begins_anew(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "_REFRESH_S", 0.0)
+    async with stand.learner().running():
+        stand.append(*session(1), *session(11), *session(21))  # all of one user
+        await eventually(lambda: stand.metric("evaluation_rows", span="total") == 2, "two rows to close")
+    async with stand.learner().running():
+        stand.append(*session(31), *session(41))  # the first closes what the process before had open: not known here
+        await eventually(lambda: stand.metric("evaluation_rows", span="total") > 0, "a row to close")
+        assert stand.metric("evaluation_rows", span="total") == 1
+        assert stand.metric("evaluation_impressions_total", outcome="unlogged") == 2
 
 
 async def test_nothing_is_published_until_the_snapshot_before_the_crash_is_surpassed(stand: Stand) -> None:

@@ -70,10 +70,20 @@ def test_what_was_logged_follows_from_the_logged_scores_and_a_changed_one_is_not
         (impression(), "unlogged"),
         (impression(scores=(1.0, 2.0, 3.0), temperature=0.25), "greedy"),
         (impression(scores=(1.0, 2.0, 3.0), temperature=0.25, arm="policy"), "greedy"),
+        (impression(slate=(1,), scores=(1.0,), temperature=0.25), "greedy"),
         (impression(arm="external", log_propensities=(), candidates=()), "external"),
         (impression(arm="policy", scores=(1.0, 2.0, 3.0), log_propensities=(-1.0, -2.0, -3.0)), "unlogged"),
     ],
-    ids=["drawn", "one candidate", "no scores", "greedy arm", "all zero", "external", "no temperature"],
+    ids=[
+        "drawn",
+        "one candidate",
+        "no scores",
+        "greedy arm",
+        "all zero",
+        "greedy, one candidate",
+        "external",
+        "no temperature",
+    ],
 )
 def test_what_says_nothing_about_another_policy_stays_out(event: Impression, reason: str | None) -> None:
     assert exclusion(event) == reason

@@ -42,6 +42,7 @@ def test_self_normalised_estimators_divide_by_what_the_weights_are() -> None:
     counted = tally(rewards, np.ones((200, 2), np.bool_), log_weights, np.arange(200), 200)
     found = estimates(counted)
     assert found["ips"].value == pytest.approx(3 / 2)
+    assert found["ips"].weights.ess == pytest.approx(300**2 / 500)
     assert found["snips"].value == pytest.approx(3 / 3)
     assert found["snrips"].value == pytest.approx(2 / 3 + 1 / 3)
 

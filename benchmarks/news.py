@@ -37,15 +37,15 @@ SETTINGS: Final = AgentSettings(
     learning_starts=1,
     batch_size=32,
     replay_ratio=32.0,  # one update a decision
-    capacity=100,  # 25 rows for each user and time: what they liked before that is forgotten
-    lr=2e-3,
-    lr_final=2e-3,
+    capacity=200,  # 50 rows for each user and time: what they liked before that is forgotten
+    lr=3e-3,
+    lr_final=3e-3,
     # Without decay a run of misses drives every logit to -7, where nothing is left to learn from the next miss; with
     # it, what has not been shown lately goes back towards "may be liked".
-    weight_decay=10.0,
+    weight_decay=3.0,
     id_lr=1e-5,  # the vector says all there is to know of a content
 )
-EXPLORATION: Final = Exploration(temperature=0.35)
+EXPLORATION: Final = Exploration(temperature=0.2, epsilon=0.005)
 
 _IDS: Final = tuple(range(1, len(CONTENTS) + 1))
 

@@ -125,6 +125,6 @@ def test_many_requests_at_once_are_scored_as_the_scorer_scores_each() -> None:
 
 
 def test_the_agent_learns_to_spare_a_budget_it_never_sees() -> None:
-    crowd, _ = quick_crowd(rounds=1_000)
+    crowd, _ = quick_crowd(rounds=800)
     watched = returns(best_slates(crowd.agent, "a"), 300, seed=1_000)
-    assert watched.mean() > 175  # random 160.5, myopic 168.6
+    assert watched.mean() > 174  # 180.5 when written; random 160.5, myopic 168.6

@@ -22,9 +22,10 @@ PROFILE = (
     Deviation("MOARD_INGEST_HISTORY_DEADLINE_MS", "500", "For the same reason: the next request wants this click."),
     Deviation("MOARD_LEARNER_WINDOWS", "compressed", "Six months pass in two minutes, so windows are seconds."),
     Deviation("MOARD_LEARNER_TAU_S", "1", "The median gap between a user's requests, in the time of the replay."),
-    Deviation(
-        "MOARD_LEARNER_REPLAY_RATIO", "6", "Samples per row: best on MovieLens, and half the work (docs/learning.md)."
-    ),
+    Deviation("MOARD_LEARNER_REPLAY_RATIO", "5", "Samples per row: more overfit on MovieLens (docs/learning.md)."),
+    Deviation("MOARD_LEARNER_ORGANIC_WEIGHT", "1", "What the slate missed says as much as what it hit."),
+    Deviation("MOARD_LEARNER_COMPARED", "1", "So do clicks, compared with what others consumed."),
+    Deviation("MOARD_LEARNER_HISTORY_DROPOUT", "0.5", "Half of a history an update: learns no pairs by heart."),
     Deviation("MOARD_LEARNER_LEARNING_STARTS", "100", "Rows before the first update: there are 940 users to know."),
 )
 

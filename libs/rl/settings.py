@@ -49,8 +49,8 @@ class AgentSettings:
     replay_ratio: float = 12.0
     """Samples drawn for each row inserted, at most: 5 starts slowly, 34 and more overfit."""
     recent_share: float = RECENT
-    """Newest share of the buffer that half of each batch is drawn from. 1 draws from all rows alike: where rewards are
-    as noisy as choc/kale's, the noise of the newest rows is learned, and long-term value forgotten again."""
+    """Newest share of the buffer that half of each batch is drawn from: what is new is learned soon. 1 draws from all
+    rows alike, for worlds that stay as they are."""
     beta: float = 1.0
     """Weight of the choice loss beside the value losses."""
     organic_weight: float = 0.3

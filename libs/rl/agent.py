@@ -15,7 +15,7 @@ from libs.rl.dormancy import recorded
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
 from libs.rl.greedy import greedy_continuation
-from libs.rl.id_tables import IdTables
+from libs.rl.id_tables import SPREAD, IdTables
 from libs.rl.networks import RankingNetwork, soft_update
 from libs.rl.popularity import Popularity
 from libs.rl.replay import NewRow, Replay, key_of
@@ -57,7 +57,7 @@ class Agent:
             self.network = RankingNetwork(vector_size)
         ranking = {name: tensor.clone() for name, tensor in self.network.weights().items()}
         self.target = ranking if settings.target == "greedy" else self.network.value_weights()
-        self.tables = IdTables(settings.id_lr, settings.weight_decay, seed)
+        self.tables = IdTables(settings.id_lr, settings.weight_decay, seed, SPREAD if settings.learns_ids else 0.0)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
@@ -141,7 +141,7 @@ class Agent:
             batch = replace(batch, offers=offers_of(self.replay, slots, self.popularity))
         draws = draw(batch, self.popularity.consumptions, settings.id_dropout, self.rng, settings.compared)
         with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
-            outputs = forward(self.network, self.tables, self.space, batch, draws, self.popularity.centre)
+            outputs = forward(self.network, self.tables, self.space, batch, draws, self._centre)
         continuation = self._continuation(batch)
         parts = loss_parts(outputs, continuation, batch, draws, self.settings)
         norm = self._step(parts["total"], outputs)
@@ -163,7 +163,7 @@ class Agent:
         self.make_room()
         size = len(self.space)
         counts = self.popularity.consumptions[:size]
-        touched = np.flatnonzero((counts > 0) | self.tables.touched()[:size])
+        touched = np.flatnonzero(self.settings.learns_ids & ((counts > 0) | self.tables.touched()[:size]))
         rows = torch.from_numpy(touched)
         content = self.tables.content.index_select(0, rows).numpy()
         return Snapshot(
@@ -286,10 +286,15 @@ class Agent:
             self.replay.retract(key_of(change.row_id))
             self._untrained.pop(slot, None)
 
+    @property
+    def _centre(self) -> float:
+        # Without ids a reader of snapshots knows no counts either: every content is at the zero point.
+        return self.popularity.centre if self.settings.learns_ids else 0.0
+
     def _continuation(self, batch: Batch) -> Tensor:
         if self.settings.target == "onpolicy":
             return continuation_values(self.target, self.tables, self.space, batch, self.settings)
-        offers, centre = next_offers(self.replay, batch, self.popularity), self.popularity.centre
+        offers, centre = next_offers(self.replay, batch, self.popularity), self._centre
         return greedy_continuation(
             self.network, self.target, self.tables, self.space, batch, offers, centre, self.settings
         )

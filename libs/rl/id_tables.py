@@ -1,6 +1,7 @@
 """What the id of each content has taught: one vector for a history, one vector and a bias for a candidate."""
 
 from collections.abc import Mapping
+from typing import Final
 
 import numpy as np
 import torch
@@ -10,7 +11,8 @@ from torch import Tensor
 from libs.rl.row_adam import RowAdam
 from libs.rl.snapshot import ID_SIZE
 
-_SPREAD = 0.1  # of a fresh history vector; candidates start at exactly nothing, so both together would never move
+SPREAD: Final = 0.1
+"""Of a fresh history vector; candidates start at exactly nothing, so both together would never move."""
 
 
 class IdTables:
@@ -19,8 +21,9 @@ class IdTables:
     Row 0 is padding and stays zero as long as nobody passes it to ``step``.
     """
 
-    def __init__(self, lr: float, weight_decay: float, seed: int) -> None:
+    def __init__(self, lr: float, weight_decay: float, seed: int, spread: float = SPREAD) -> None:
         self.seed = seed
+        self.spread = spread
         self.user = torch.zeros(0, ID_SIZE)
         self.content = torch.zeros(0, ID_SIZE + 1)
         self.user_adam = RowAdam(ID_SIZE, lr, weight_decay)
@@ -65,7 +68,7 @@ class IdTables:
         self.content_adam.step(self.content, contents, content_gradient)
 
     def _fresh(self, old: int, new: int) -> Tensor:
-        rows = np.random.default_rng([self.seed, old]).normal(0, _SPREAD, (new - old, ID_SIZE)).astype(np.float32)
+        rows = np.random.default_rng([self.seed, old]).normal(0, self.spread, (new - old, ID_SIZE)).astype(np.float32)
         if old == 0:
             rows[0] = 0
         return torch.from_numpy(rows)

@@ -74,13 +74,14 @@ class AgentSettings:
     target_rate: float = 0.005
     """Share of the online user tower that the target takes over each update; hard copies make U crawl."""
     id_dropout: float = 0.1
-    """Share of rows that see no ids: it trains the text path that new contents and ``predict/bulk`` rely on."""
+    """Share of rows that see no ids: it trains the text path that new contents and ``predict/bulk`` rely on. 1 learns
+    and ranks by text and context alone: for contents that are gone before their ids have taught anything."""
     history_dropout: float = 0.0
     """Share of a history's contents that an update does not see, so that no pair of contents is learned by heart."""
 
     def __post_init__(self) -> None:
         _within("gamma", self.gamma, 0, 1, below=True)
-        _within("id_dropout", self.id_dropout, 0, 1, below=True)
+        _within("id_dropout", self.id_dropout, 0, 1)
         _within("history_dropout", self.history_dropout, 0, 1, below=True)
         _within("target_rate", self.target_rate, 0, 1)
         _within("recent_share", self.recent_share, 0, 1)
@@ -95,6 +96,11 @@ class AgentSettings:
             raise ValueError(f"consumption must be 'multi' or 'single', not {self.consumption!r}")
         if self.target not in ("onpolicy", "greedy"):
             raise ValueError(f"target must be 'onpolicy' or 'greedy', not {self.target!r}")
+
+    @property
+    def learns_ids(self) -> bool:
+        """Whether anything is learned from ids."""
+        return self.id_dropout < 1
 
     def value_bound(self, slate_size: int) -> float:
         """Return what no true value exceeds in magnitude: so many rewards for every request, for ever.

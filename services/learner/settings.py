@@ -115,7 +115,10 @@ class Settings(StackSettings):
         _AGENT.target_rate, ge=0, le=1, description="Share of the online network that the target takes over an update."
     )
     learner_id_dropout: float = Field(
-        _AGENT.id_dropout, ge=0, lt=1, description="Share of rows that see no ids: trains what new contents rely on."
+        _AGENT.id_dropout,
+        ge=0,
+        le=1,
+        description="Share of rows that see no ids: new contents rely on it. 1: text only.",
     )
     learner_history_dropout: float = Field(
         _AGENT.history_dropout, ge=0, lt=1, description="Share of each history that an update does not see."

@@ -50,43 +50,42 @@ class Form:
     catalogue: Callable[[int], Catalogue]
     rhythm: Rhythm
     steps: int
-    exploration: Exploration = Exploration(temperature=0.25, epsilon=0.1)  # noqa: RUF009 - frozen
+    exploration: Exploration = Exploration(temperature=0.25, epsilon=0.05)  # noqa: RUF009 - frozen
     users: int = 64
     refresh: int = 8  # updates between two snapshots: about what a second holds where a learner is busy
 
 
+# With γ = 0.95 the best policy brings 1288 (dynamic programming), with 0.98 no more, at values three times as large
+# beside the same differences between contents. The target follows at once: what serves changes faster than it could.
 ONE_DIMENSIONAL: Final = Form(
     name="1-d",
     settings=AgentSettings(
-        gamma=0.98,
+        gamma=0.95,
         tau_s=GAP_S,
         consumption="single",
         context_numbers=("step",),
         reward=REWARD,
         batch_size=512,
         lr=2e-3,
-        lr_decay_updates=700,
+        lr_final=3e-5,
+        lr_decay_updates=900,
         recent_share=1.0,
-        id_lr=1e-5,
-        id_dropout=0.9,
-        weight_decay=0.3,
+        id_dropout=1.0,
+        weight_decay=0.01,
         target_rate=0.5,
         capacity=100_000,
     ),
     catalogue=one_dimensional,
     rhythm=Rhythm(GAP_S, tells_step=True),
-    steps=30_000,
+    steps=40_000,
 )
 
 PRODUCT_SHAPE: Final = Form(
     name="product shape",
-    settings=replace(
-        ONE_DIMENSIONAL.settings, context_numbers=(), capacity=256_000, replay_ratio=4.0, lr_decay_updates=2_000
-    ),
+    settings=replace(ONE_DIMENSIONAL.settings, lr_decay_updates=600),
     catalogue=product_shape,
-    rhythm=Rhythm(GAP_S),
-    steps=256_000,
-    refresh=16,
+    rhythm=ONE_DIMENSIONAL.rhythm,
+    steps=80_000,
 )
 
 CLASSIC_STEPS: Final = 24_000

@@ -29,7 +29,7 @@ from services.learner.log_watch import LogWatch
 from services.learner.loop import finish, learn
 from services.learner.publisher import Lineage, SnapshotPublisher, gate_of
 from services.learner.records import ArrivingRecords, MergedRecords, Records
-from services.learner.resume import config_of, find_checkpoint, start_offsets
+from services.learner.resume import config_of, find_checkpoint, start_offsets, start_over
 from services.learner.schedules import LiveSchedule, LogSchedule, Schedule
 from services.learner.settings import Settings
 from services.learner.trainer import Trainer
@@ -240,7 +240,10 @@ class Learner:
             return Agent(settings.agent_settings(), settings.vector_size, settings.learner_seed), attribution
         began = time.perf_counter()
         state = checkpoint_files.read(self._root, manifest)
-        agent = Agent.restore(settings.agent_settings(), *part_of(state, "agent"))
+        try:
+            agent = Agent.restore(settings.agent_settings(), *part_of(state, "agent"))
+        except ValueError as error:  # an earlier build's format
+            raise RefusedStart(f"{manifest.name} in {self._root}: {error}. {start_over(manifest)}") from error
         attribution.restore(*part_of(state, "join"))
         if manifest.reward_version != agent.settings.reward.version:
             log.info("reward.changed", rows=agent.rows, was=manifest.reward_version, now=agent.settings.reward.version)

@@ -51,7 +51,7 @@ def find_checkpoint(root: Path, settings: Settings, cluster_id: str) -> Manifest
         raise RefusedStart(
             f"{manifest.name} in {root} belongs to Kafka cluster {manifest.cluster_id}, but the one at "
             f"KAFKA_BOOTSTRAP_SERVERS={settings.kafka_bootstrap_servers} is {cluster_id}. Connect to the right one, or "
-            + _start_over(manifest)
+            + start_over(manifest)
         )
     _require_same_config(manifest, config_of(settings))
     return manifest
@@ -77,7 +77,7 @@ def start_offsets(
         if manifest is not None and offset > ends[tp]:
             raise RefusedStart(
                 f"{manifest.name} goes up to offset {offset} of {tp.topic}:{tp.partition}, but that log ends at "
-                f"{ends[tp]}: it was emptied or lost records. Restore it, or " + _start_over(manifest)
+                f"{ends[tp]}: it was emptied or lost records. Restore it, or " + start_over(manifest)
             )
         if offset < beginnings[tp]:
             # The catalogue is compacted: what is gone from its beginning was replaced by something later.
@@ -102,9 +102,10 @@ def _require_same_config(manifest: Manifest, config: Mapping[str, Any]) -> None:
             for name in changed
         )
         raise RefusedStart(
-            f"{manifest.name} does not fit these settings: {told}. Set them back, or " + _start_over(manifest)
+            f"{manifest.name} does not fit these settings: {told}. Set them back, or " + start_over(manifest)
         )
 
 
-def _start_over(manifest: Manifest) -> str:
+def start_over(manifest: Manifest) -> str:
+    """Return the remedy that is always there."""
     return f"set MOARD_LEARNER_ABANDON_CHECKPOINT={manifest.name} to learn again from the beginning of the log"

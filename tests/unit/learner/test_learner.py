@@ -13,6 +13,7 @@ from libs.adapters.ports import TopicPartition
 from libs.errors import Fenced, RefusedStart
 from libs.events.schema import Event
 from libs.events.topics import EVENTS
+from libs.rl import agent_state
 from services.learner import assembly, checkpoint_files, evaluation, log_watch, publisher
 from services.learner.assembly import Learner
 from services.learner.ledger import read_ledger
@@ -241,6 +242,17 @@ async def test_another_cluster_is_refused(stand: Stand) -> None:
     stand.log.cluster_id = "another"
 
     with pytest.raises(RefusedStart, match="belongs to Kafka cluster memory"):
+        await stand.learner().start()
+
+
+async def test_a_checkpoint_of_an_earlier_build_is_refused_with_the_remedy(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stand.learner().running():
+        stand.append(*session(1))
+        await stand.read(2)
+    monkeypatch.setattr(agent_state, "FORMAT", agent_state.FORMAT + 1)
+    with pytest.raises(RefusedStart, match=r"format.*MOARD_LEARNER_ABANDON_CHECKPOINT="):
         await stand.learner().start()
 
 

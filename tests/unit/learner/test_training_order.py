@@ -98,8 +98,8 @@ class Watched:
         update = agent.update
         drawn: list[list[int]] = []
 
-        def noted_sample(replay: Replay, size: int, rng: np.random.Generator) -> np.ndarray:
-            slots = sample(replay, size, rng)
+        def noted_sample(replay: Replay, size: int, rng: np.random.Generator, recent_share: float) -> np.ndarray:
+            slots = sample(replay, size, rng, recent_share)
             drawn.append(slots.tolist())
             return slots
 

@@ -11,13 +11,11 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from libs.rl.slates import Exploration, log_probabilities
+from libs.rl.slates import FLAT, Exploration, log_probabilities
 
 Exclusion: TypeAlias = Literal["external", "greedy", "unlogged"]
 EXCLUSIONS: Final = ("external", "greedy", "unlogged")
 """Why an impression says nothing about another policy: not drawn by moard; nothing left to chance; parts missing."""
-
-_FLAT: Final = 1e-6  # as in slates.py: a spread below this share of the largest score is rounding, not preference
 
 
 @runtime_checkable
@@ -165,7 +163,7 @@ def standardised(
     """Return each row's scores at mean 0 and root mean square 1, 0 beyond its candidates, and where those are."""
     valid = np.arange(scores.shape[1]) < counts[:, None]
     centred = scores.astype(np.float64)
-    least = _FLAT * np.abs(scores).max(axis=1, keepdims=True)
+    least = FLAT * np.abs(scores).max(axis=1, keepdims=True)
     centred -= centred.sum(axis=1, keepdims=True) / counts[:, None]
     centred *= valid
     spread = np.maximum(centred.max(axis=1, keepdims=True), -centred.min(axis=1, keepdims=True))

@@ -14,7 +14,8 @@ Arm: TypeAlias = Literal["policy", "uniform", "greedy"]
 DINKELBACH_STEPS: Final = 6
 """Most steps of Dinkelbach's method: it converges superlinearly, the sixth never changed a slate on the benches."""
 
-_FLAT: Final = 1e-6  # a spread below this share of the largest score is rounding, not preference
+FLAT: Final = 1e-6
+"""A spread below this share of the largest score is rounding, not preference."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +174,7 @@ def _standardised(scores: Float32[np.ndarray, "K"]) -> Float64[np.ndarray, "K"]:
         return np.zeros(0)
     centred = scores - scores.mean(dtype=np.float32)
     spread = np.abs(centred).max()
-    if spread <= _FLAT * np.abs(scores).max():
+    if spread <= FLAT * np.abs(scores).max():
         return np.zeros(len(scores))
     centred /= spread  # first to unit size: the square of a large single-precision score may overflow
     standardised: np.ndarray = centred / np.sqrt(np.mean(centred * centred, dtype=np.float32))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from libs.rl.action_space import ActionSpace
-from libs.rl.batch import Batch, Draws, Users
+from libs.rl.batch import Batch, Users, without_chance
 from libs.rl.id_tables import IdTables
 from libs.rl.networks import A_EMPTY, N, RankingNetwork, U
 from libs.rl.settings import AgentSettings
@@ -88,18 +88,13 @@ def batch_of(
     return replace(batch, **changes)
 
 
-def all_kept(batch: Batch) -> Draws:
-    kept, none = np.ones(len(batch.slots), np.bool_), np.zeros((0, 1), np.int64)
-    return Draws(kept, kept, none, none, np.zeros((0, 1), np.bool_), np.zeros((0, 1), np.float32))
-
-
 def gradient(parameter: Tensor) -> Tensor:
     assert parameter.grad is not None
     return parameter.grad
 
 
 def outputs_of(network: RankingNetwork, tables: IdTables, space: ActionSpace, batch: Batch) -> Outputs:
-    return forward(network, tables, space, batch, all_kept(batch), centre=0.5)
+    return forward(network, tables, space, batch, without_chance(batch), centre=0.5)
 
 
 # --- advantage mean over the batch; centring over one content -------------------------------------------------
@@ -135,7 +130,7 @@ def test_one_logged_content_gives_the_advantage_head_a_gradient(
 ) -> None:
     batch = batch_of([[3]], [[5]], {0: [0]})
     outputs = outputs_of(network, tables, space, batch)
-    loss_parts(outputs, torch.zeros(1), batch, all_kept(batch), AgentSettings())["a"].backward()  # type: ignore[no-untyped-call]
+    loss_parts(outputs, torch.zeros(1), batch, without_chance(batch), AgentSettings())["a"].backward()  # type: ignore[no-untyped-call]
     assert gradient(network.heads.weight)[0].abs().sum() > 0
     assert gradient(network.heads.bias)[0].abs() > 0
     assert gradient(network.heads.weight)[1].abs().sum() == 0
@@ -176,7 +171,7 @@ def test_the_target_is_discounted_value_where_the_story_goes_on_and_zero_where_i
 def test_an_unknown_continuation_trains_no_value(network: RankingNetwork, tables: IdTables, space: ActionSpace) -> None:
     batch = batch_of([[3]], [[5, 6]], {0: [1]}, settled=np.zeros(1, np.bool_))
     parts = loss_parts(
-        outputs_of(network, tables, space, batch), torch.zeros(1), batch, all_kept(batch), AgentSettings()
+        outputs_of(network, tables, space, batch), torch.zeros(1), batch, without_chance(batch), AgentSettings()
     )
     assert [parts[name].item() for name in ("u", "n", "a", "a_empty")] == [0, 0, 0, 0]
     assert parts["choice"] > 0
@@ -191,7 +186,7 @@ def test_every_head_has_the_target_of_the_specification(
     batch = batch_of([[3], [4]], [[5, 6], [7, 8]], {0: [0, 1]}, rewards=np.array([[1, 2], [0, -1]], np.float32))
     outputs = outputs_of(network, tables, space, batch)
     ahead = torch.tensor([0.7, 0.2])
-    parts = loss_parts(outputs, ahead, batch, all_kept(batch), AgentSettings())
+    parts = loss_parts(outputs, ahead, batch, without_chance(batch), AgentSettings())
     values, advantage = outputs.values.detach().numpy(), outputs.advantage.detach().numpy()
 
     def huber(x: NDArray[Any]) -> NDArray[Any]:
@@ -209,7 +204,7 @@ def test_the_advantage_targets_hold_the_baseline_still(
 ) -> None:
     batch = batch_of([[3], [4]], [[5], [6]], {0: [0]})
     outputs = outputs_of(network, tables, space, batch)
-    parts = loss_parts(outputs, torch.ones(2), batch, all_kept(batch), AgentSettings())
+    parts = loss_parts(outputs, torch.ones(2), batch, without_chance(batch), AgentSettings())
     (parts["a"] + parts["a_empty"]).backward()  # type: ignore[no-untyped-call]
     assert gradient(network.value_out.weight)[N].abs().sum() == 0
     assert gradient(network.value_out.weight)[A_EMPTY].abs().sum() > 0
@@ -223,7 +218,7 @@ def test_open_and_closed_rows_train_the_choice_of_the_model(
 ) -> None:
     batch = batch_of([[3]], [[5, 6]], {0: [1]}, closed=np.array([closed]), settled=np.array([closed]))
     outputs = outputs_of(network, tables, space, batch)
-    choice = loss_parts(outputs, torch.zeros(1), batch, all_kept(batch), AgentSettings(consumption=consumption))[
+    choice = loss_parts(outputs, torch.zeros(1), batch, without_chance(batch), AgentSettings(consumption=consumption))[
         "choice"
     ]
     v = np.exp(outputs.choice.detach().numpy()[0].astype(np.float64))
@@ -258,7 +253,7 @@ def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(
     )
     rows, positions = np.array([[1, 0, 2], [2, 1, 2]]), np.array([[0, 1, 0], [0, 0, 0]])
     usable, log_sampling = np.array([[True, True, True], [True, True, False]]), np.zeros((2, 3), np.float32)
-    draws = replace(all_kept(batch), rows=rows, positions=positions, usable=usable, log_sampling=log_sampling)
+    draws = replace(without_chance(batch), rows=rows, positions=positions, usable=usable, log_sampling=log_sampling)
     outputs = forward(network, tables, space, batch, draws, centre=0.5)
 
     def logit(history: list[int], content: int) -> float:
@@ -280,14 +275,14 @@ def test_dropped_ids_leave_the_text_path_of_a_content_never_seen(
     network: RankingNetwork, tables: IdTables, space: ActionSpace
 ) -> None:
     batch = batch_of([[3]], [[5]])
-    dropped = replace(all_kept(batch), keep_user=np.zeros(1, np.bool_), keep_content=np.zeros(1, np.bool_))
+    dropped = replace(without_chance(batch), keep_user=np.zeros(1, np.bool_), keep_content=np.zeros(1, np.bool_))
     outputs = forward(network, tables, space, batch, dropped, centre=0.5)
     tables.user[3], tables.content[5] = 9.0, 9.0
     again = forward(network, tables, space, replace(batch, log_count=batch.log_count + 3), dropped, centre=0.5)
     assert torch.equal(outputs.choice, again.choice)
     tables.user[3], tables.content[5] = 0.0, 0.0
     unseen = forward(
-        network, tables, space, replace(batch, log_count=np.full((1, 1), -0.5, np.float32)), all_kept(batch), 0.5
+        network, tables, space, replace(batch, log_count=np.full((1, 1), -0.5, np.float32)), without_chance(batch), 0.5
     )
     torch.testing.assert_close(unseen.choice, outputs.choice)
     torch.testing.assert_close(unseen.values, outputs.values)

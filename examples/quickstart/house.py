@@ -65,6 +65,12 @@ class House:
         """Gradient steps so far, as the learner's metrics tell."""
         return int(self._learner.get_sample_value("moard_learner_updates_total") or 0)
 
+    @property
+    def snapshot_step(self) -> int:
+        """Gradient steps in the snapshot that ranks, 0 before the first."""
+        served = self._serving.watcher.served
+        return 0 if served is None else served.meta.step
+
     async def put(self, content_id: int, title: str, vector: Sequence[float]) -> None:
         """Put one content into the catalogue."""
         await self._ingest.contents.put(str(content_id), orjson.dumps({"title": title, "embedding": vector}))

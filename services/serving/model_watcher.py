@@ -26,8 +26,7 @@ class Served:
     """The snapshot in use and where it came from."""
 
     model: Learned
-    epoch: int
-    created_ms: int
+    meta: SnapshotMeta
 
 
 class ModelWatcher:
@@ -103,7 +102,7 @@ class ModelWatcher:
             await asyncio.to_thread(self._last_good.save, meta, blob)
 
     def _newer(self, meta: SnapshotMeta) -> bool:
-        return self.served is None or meta.version > self.served.model.version or meta.epoch > self.served.epoch
+        return self.served is None or meta.version > self.served.model.version or meta.epoch > self.served.meta.epoch
 
     async def _offer(self, meta: SnapshotMeta, blob: bytes) -> bool:
         """Verify a snapshot and swap it in; return whether it serves now."""
@@ -116,7 +115,7 @@ class ModelWatcher:
             return False
         scorer.refresh(self._space)
         consumption: Consumption = "single" if snapshot.consumption == "single" else "multi"  # decoding checked it
-        self.served = Served(Learned(scorer, meta.version, self._rule, consumption), meta.epoch, meta.created_ms)
+        self.served = Served(Learned(scorer, meta.version, self._rule, consumption), meta)
         self._report(meta)
         return True
 
@@ -151,7 +150,7 @@ class ModelWatcher:
         log.info("snapshot.swapped", version=meta.version, epoch=meta.epoch, step=meta.step, trained=len(trained))
 
     def _age_s(self) -> float:
-        return float("nan") if self.served is None else (_now_ms() - self.served.created_ms) / 1_000
+        return float("nan") if self.served is None else (_now_ms() - self.served.meta.created_ms) / 1_000
 
 
 def _now_ms() -> int:

@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.9
 SETUP := $(VENV)/.setup
+TEST_SETUP := $(VENV)/.test-setup
 CODE := libs services infra examples benchmarks tests
 export PYTHONUNBUFFERED := 1
 
@@ -34,7 +35,12 @@ demo: $(SETUP) ## Watch the whole system learn on MovieLens-100K (ARGS=--exit en
 quickstart: $(SETUP) ## The same loop in one process, no server, about ten seconds
 	@$(BIN)/moard quickstart $(ARGS)
 
-test: $(SETUP) ## All tests, on real Kafka, Redis and MariaDB
+$(TEST_SETUP): $(SETUP)
+	@echo "what only the tests run: a JDK, Node and Chromium"
+	@$(PYTHON) -m infra.provision --tests
+	@touch $(TEST_SETUP)
+
+test: $(TEST_SETUP) ## All tests, on real Kafka, Redis and MariaDB
 	$(BIN)/python -m pytest $(ARGS)
 
 check: $(SETUP) ## Linters, types and import contracts

@@ -1,23 +1,28 @@
 """Installs what the local stack needs from the distribution, when it may; otherwise says the one line to type.
 
 Runs on the standard library alone: ``make setup`` calls it before anything is installed, with the Python that the
-virtual environment will be made of.
+virtual environment will be made of. ``make test`` calls it with ``--tests`` for what only the tests run.
 """
 
+import argparse
 import importlib.util
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 
 from infra.kafka_server import resolve_jars
-from infra.tools import APT_OPTIONS, JAVA, STACK_TOOLS, find, java_identity, locate, remedy
+from infra.tools import APT_OPTIONS, JAVA, STACK_TOOLS, TEST_TOOLS, Tool, find, java_identity, locate, remedy
 from libs.errors import RefusedStart
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
     """Install missing programs and fetch Kafka's jars; return the exit code."""
-    missing = missing_packages()
+    parser = argparse.ArgumentParser(prog="python -m infra.provision", description=__doc__)
+    parser.add_argument("--tests", action="store_true", help="install what the tests run, too")
+    wanted = STACK_TOOLS + (TEST_TOOLS if parser.parse_args(arguments).tests else ())
+    missing = missing_packages(wanted)
     if missing and not _install(missing):
         print(f"{' '.join(missing)} is missing. {remedy(missing)}", file=sys.stderr)  # noqa: T201
         return 2
@@ -30,9 +35,9 @@ def main() -> int:
     return 0
 
 
-def missing_packages() -> tuple[str, ...]:
+def missing_packages(tools: Sequence[Tool] = STACK_TOOLS) -> tuple[str, ...]:
     """Return the packages that bring what this machine lacks, each once."""
-    packages = [package for tool in STACK_TOOLS if locate(tool) is None for package in tool.packages]
+    packages = [package for tool in tools if locate(tool) is None for package in tool.packages]
     if importlib.util.find_spec("ensurepip") is None:  # Debian ships venv without it, and then it cannot install pip
         packages.append(f"python{sys.version_info.major}.{sys.version_info.minor}-venv")
     return tuple(dict.fromkeys(packages))
@@ -67,4 +72,4 @@ def _sudo_asks_nothing() -> bool:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -35,6 +35,10 @@ REDIS = Tool("redis-server", ("redis-server",), "keeps snapshots and user histor
 MARIADB = Tool("mariadbd", ("mariadb-server-core", "mariadb-client-core"), "keeps the catalogue")
 MARIADB_INSTALL = Tool("mariadb-install-db", MARIADB.packages, "creates MariaDB's data folder")
 STACK_TOOLS = (JAVA, MAVEN, REDIS, MARIADB, MARIADB_INSTALL)
+JAVAC = Tool("javac", ("default-jdk-headless",), "compiles the Java example that the tests run")
+NODE = Tool("node", ("nodejs",), "runs the Node example that the tests run")
+CHROMIUM = Tool("chromium", ("chromium",), "opens the pages that the tests look at")
+TEST_TOOLS = (JAVAC, NODE, CHROMIUM)
 
 
 def find(tool: Tool) -> Path:

@@ -55,6 +55,14 @@ def test_what_is_missing_is_installed_in_one_go_and_nothing_removed(machine: Pat
     assert install.endswith("install redis-server mariadb-server-core mariadb-client-core")
 
 
+def test_what_only_the_tests_run_is_installed_for_them_alone(machine: Path) -> None:
+    calls = apt_get(machine)
+    assert provision.main() == 0
+    assert not calls.exists()
+    assert provision.main(["--tests"]) == 0
+    assert calls.read_text().splitlines()[1].endswith("install default-jdk-headless nodejs chromium")
+
+
 def test_a_python_without_ensurepip_needs_its_venv_package(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = importlib.util.find_spec
 

@@ -1,0 +1,1 @@
+"""A backend's calls in Python, Java and Node: each program runs as it stands."""

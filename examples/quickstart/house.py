@@ -13,25 +13,12 @@ from typing import Any
 import orjson
 from prometheus_client import CollectorRegistry
 
-from libs.adapters.memory import (
-    MemoryContentStore,
-    MemoryGroupReader,
-    MemoryLog,
-    MemoryPartitionReader,
-    MemoryProducer,
-    MemorySnapshotStore,
-    MemoryTopicAdmin,
-    MemoryUserHistory,
-)
 from libs.errors import MoardError
-from libs.events.topics import EVENTS
-from services.ingest import assembly as ingest_assembly
+from services.cli.twins import Twins
 from services.ingest.assembly import Ingest
 from services.ingest.settings import Settings as IngestSettings
-from services.learner import assembly as learner_assembly
 from services.learner.assembly import Learner
 from services.learner.settings import Settings as LearnerSettings
-from services.serving import assembly as serving_assembly
 from services.serving.assembly import Serving
 from services.serving.recommender import Request
 from services.serving.settings import Settings as ServingSettings
@@ -100,48 +87,6 @@ async def opened(folder: Path) -> AsyncIterator[House]:
     serving = Serving(_serving_settings(folder), twins.of_serving(), CollectorRegistry())
     async with learner.running(), ingest.running(), serving.running():
         yield House(ingest, serving, registry)
-
-
-class Twins:
-    """The outside world, in this process."""
-
-    def __init__(self) -> None:
-        self.log = MemoryLog()
-        self.snapshots = MemorySnapshotStore()
-        self.history = MemoryUserHistory()
-        self.contents = MemoryContentStore()
-
-    def of_ingest(self) -> ingest_assembly.Ports:
-        """Return what ingest needs."""
-        return ingest_assembly.Ports(
-            topics=MemoryTopicAdmin(self.log),
-            producer=MemoryProducer(self.log),
-            history_reader=MemoryGroupReader(self.log, "moard-projector", EVENTS),
-            replay_reader=lambda: MemoryPartitionReader(self.log, "moard-projector-replay"),
-            catalogue_reader=MemoryPartitionReader(self.log, "moard-catalogue"),
-            history=self.history,
-            contents=self.contents,
-        )
-
-    def of_learner(self) -> learner_assembly.Ports:
-        """Return what the learner needs."""
-        return learner_assembly.Ports(
-            topics=MemoryTopicAdmin(self.log),
-            dead_letters=MemoryProducer(self.log),
-            reader=MemoryPartitionReader(self.log, "moard-learner"),
-            snapshots=self.snapshots,
-        )
-
-    def of_serving(self) -> serving_assembly.Ports:
-        """Return what serving needs."""
-        return serving_assembly.Ports(
-            topics=MemoryTopicAdmin(self.log),
-            producer=MemoryProducer(self.log),
-            reader=lambda: MemoryPartitionReader(self.log, "moard-serving"),
-            snapshots=self.snapshots,
-            history=self.history,
-            store=self.contents,
-        )
 
 
 def _learner_settings(folder: Path) -> LearnerSettings:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
+from libs.rl.agent_state import BEGINNING, Mark
 from libs.rl.batch import Batch, draw, gather, next_offers, offers_of, thinned
 from libs.rl.dormancy import recorded
 from libs.rl.exposure import Exposure, exposure, newest
@@ -195,13 +196,24 @@ class Agent:
         """Forget what was learned since the last ``keep``; rows, counts and the number of updates stay."""
         agent_state.relearn(self, self._good)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return a copy of everything the agent is: arrays by name, and the rest as JSON values."""
-        return agent_state.save(self)
+    def state(self, since: Mark = BEGINNING) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return a copy of everything the agent is: arrays by name, and the rest as JSON values.
+
+        Of rows and contents only what changed since a mark, which an earlier state holds under that name.
+        """
+        return agent_state.save(self, since)
 
     @classmethod
-    def restore(cls, settings: AgentSettings, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> "Agent":
+    def restore(
+        cls,
+        settings: AgentSettings,
+        arrays: Mapping[str, np.ndarray],
+        meta: Mapping[str, Any],
+        earlier: Iterable[Mapping[str, np.ndarray]] = (),
+    ) -> "Agent":
         """Return the agent whose ``state`` this was; it goes on bit for bit as that one would have.
+
+        ``earlier`` gives the rows and contents that the state leaves out, oldest first.
 
         Raises
         ------
@@ -209,7 +221,7 @@ class Agent:
             The settings cannot hold that state, naming the one to change.
         """
         agent = cls(settings, int(meta["vector_size"]), int(meta["seed"]))
-        agent_state.load(agent, arrays, meta)
+        agent_state.load(agent, arrays, meta, earlier)
         agent.keep()
         return agent
 

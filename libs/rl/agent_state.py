@@ -1,7 +1,11 @@
-"""The whole agent as arrays and JSON values, and back: nothing a restart could lose."""
+"""The whole agent as arrays and JSON values, and back: nothing a restart could lose.
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+Rows and contents are many and change seldom: those that changed since a mark can be had alone, as arrays named
+``rows.…`` and ``contents.…`` with their places under ``….at``.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
@@ -9,8 +13,25 @@ import torch
 if TYPE_CHECKING:
     from libs.rl.agent import Agent
 
-FORMAT = 2
+FORMAT = 3
+ROWS, CONTENTS = "rows.", "contents."
 _MOMENTS = ("exp_avg", "exp_avg_sq")
+
+
+class Mark(NamedTuple):
+    """A moment in the life of an agent, by the changes of its rows and of its contents."""
+
+    rows: int = 0
+    contents: int = 0
+
+
+BEGINNING = Mark()
+"""Every row and content has changed since."""
+
+
+def mark(agent: "Agent") -> Mark:
+    """Return the present moment."""
+    return Mark(agent.replay.changes, agent.space.changes)
 
 
 def learned(agent: "Agent") -> dict[str, np.ndarray]:
@@ -34,15 +55,16 @@ def relearn(agent: "Agent", arrays: Mapping[str, np.ndarray]) -> None:
     _load_optimiser(agent, arrays)
 
 
-def save(agent: "Agent") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Return copies of the agent's arrays by name, and everything else as JSON values."""
-    replay, meta = agent.replay.save()
-    arrays = {f"replay.{name}": array for name, array in replay.items()}
-    arrays |= {f"space.{name}": getattr(agent.space, name).copy() for name in ("ids", "vectors", "hidden")}
-    arrays |= learned(agent)
+def save(agent: "Agent", since: Mark = BEGINNING) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return copies of the agent's arrays by name, and everything else as JSON values.
+
+    Of rows and contents only those that changed since ``since`` are among them.
+    """
+    arrays = changed(agent, since) | learned(agent)
     arrays["consumptions"] = agent.popularity.consumptions.copy()
     return arrays, {
         "format": FORMAT,
+        "mark": list(mark(agent)),
         "vector_size": agent.space.vector_size,
         "seed": agent.seed,
         "updates": agent.updates,
@@ -51,14 +73,33 @@ def save(agent: "Agent") -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         "exploration_boost": agent.exploration_boost,
         "consumed": {"total": agent.popularity.total, "weighted": agent.popularity.weighted},
         "rng": _save_rng(agent.rng),
-        "replay": meta,
+        "replay": agent.replay.meta(),
         "untrained": [[slot, [list(event) for event in events]] for slot, events in agent._untrained.items()],
         "trained": [list(event) for event in agent._trained],
     }
 
 
-def load(agent: "Agent", arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
+def changed(agent: "Agent", since: Mark) -> dict[str, np.ndarray]:
+    """Return copies of the rows and contents that changed since a mark, and where they lie."""
+    slots, indices = agent.replay.changed_since(since.rows), agent.space.changed_since(since.contents)
+    rows = {"at": slots, **agent.replay.rows(slots)}
+    contents = {"at": indices, **{name: getattr(agent.space, name)[indices] for name in ("ids", "vectors", "hidden")}}
+    named = {ROWS + name: array for name, array in rows.items()}
+    return named | {CONTENTS + name: array for name, array in contents.items()}
+
+
+def load(
+    agent: "Agent",
+    arrays: Mapping[str, np.ndarray],
+    meta: Mapping[str, Any],
+    earlier: Iterable[Mapping[str, np.ndarray]] = (),
+) -> None:
     """Make a fresh agent the one that was saved.
+
+    Parameters
+    ----------
+    earlier
+        Rows and contents that ``save`` returned before and that did not change since, oldest first.
 
     Raises
     ------
@@ -67,10 +108,12 @@ def load(agent: "Agent", arrays: Mapping[str, np.ndarray], meta: Mapping[str, An
     """
     if meta["format"] != FORMAT:
         raise ValueError(f"agent state of format {meta['format']}, this build reads {FORMAT}")
-    agent.replay.load({name: arrays[f"replay.{name}"] for name in agent.replay.columns}, meta["replay"])
-    vectors, hidden = arrays["space.vectors"], arrays["space.hidden"]
-    for at, content_id in enumerate(arrays["space.ids"].tolist()[1:], start=1):
-        agent.space.put(content_id, vectors[at], bool(hidden[at]))
+    if meta["replay"]["capacity"] != agent.replay.capacity:
+        raise ValueError(f"the saved buffer has capacity {meta['replay']['capacity']}; set capacity to that")
+    for piece in (*earlier, arrays):
+        _put(agent, piece)
+    agent.replay.resume(meta["replay"])
+    agent.replay.changes, agent.space.changes = meta["mark"]
     relearn(agent, arrays)
     agent.popularity.consumptions = arrays["consumptions"].copy()
     agent.popularity.total, agent.popularity.weighted = meta["consumed"]["total"], meta["consumed"]["weighted"]
@@ -79,6 +122,16 @@ def load(agent: "Agent", arrays: Mapping[str, np.ndarray], meta: Mapping[str, An
     _load_rng(agent.rng, meta["rng"])
     agent._untrained = {slot: [(event[0], event[1]) for event in events] for slot, events in meta["untrained"]}
     agent._trained = [(event[0], event[1]) for event in meta["trained"]]
+
+
+def _put(agent: "Agent", piece: Mapping[str, np.ndarray]) -> None:
+    if f"{ROWS}at" in piece:
+        agent.replay.put_rows(piece[f"{ROWS}at"], {name: piece[ROWS + name] for name in agent.replay.columns})
+    if f"{CONTENTS}at" in piece:
+        # Places ascend, and new ones follow upon those of all pieces before: each content gets the index it had.
+        columns = (piece[CONTENTS + name] for name in ("ids", "vectors", "hidden"))
+        for content_id, vector, hidden in zip(*columns, strict=True):
+            agent.space.put(int(content_id), vector, bool(hidden))
 
 
 def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:

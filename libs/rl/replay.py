@@ -83,7 +83,7 @@ class Replay:
 
     Notes
     -----
-    880 bytes a row plus about 10 for its entry in the index. Memory is taken as rows come in. One owner.
+    888 bytes a row plus about 10 for its entry in the index. Memory is taken as rows come in. One owner.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -91,6 +91,8 @@ class Replay:
         self.inserted = 0
         self.truncated = 0  # consumptions of a content that no longer fits into its row's slate
         self.eligible_rows = 0
+        self.changes = 0
+        self._stamps = np.zeros(capacity, np.int64)  # value of ``changes`` when a row changed last
         self.columns: dict[str, np.ndarray] = {
             name: np.zeros((capacity, *shape), dtype) for name, (dtype, shape) in _FIELDS.items()
         }
@@ -130,8 +132,10 @@ class Replay:
         self._write(slot, key, row)
         self._index.add(key, slot)
         self.columns["status"][slot] = Status.ORGANIC if organic else Status.OPEN
+        self._touch(slot)
         if (earlier := self._waiting.pop(key, None)) is not None:
             self.columns["continuation"][earlier % self.capacity] = serial
+            self._touch(earlier % self.capacity)
         return slot
 
     def consume(self, slot: int, content: int, terms: Mapping[str, float], choice: bool) -> bool:
@@ -140,6 +144,7 @@ class Replay:
         if position is None:
             self.truncated += 1
             return False
+        self._touch(slot)
         row = self.columns["terms"][slot, position]
         for name, value in terms.items():
             at = TERMS.index(name)
@@ -158,6 +163,7 @@ class Replay:
         found = np.flatnonzero(self.columns["slate"][slot] == content)
         if not len(found):
             return False
+        self._touch(slot)
         chosen = bool(self.columns["chosen"][slot, found[0]])
         self.columns["terms"][slot, found[0]], self.columns["chosen"][slot, found[0]] = 0, False
         if self.columns["status"][slot] == Status.OPEN and not self.columns["chosen"][slot].any():
@@ -168,6 +174,7 @@ class Replay:
         """End the row's story, or continue it with another row; said again, the last answer counts."""
         if self.columns["status"][slot] not in (Status.OPEN, Status.CONTINUED, Status.ENDED):
             return
+        self._touch(slot)
         self._stop_waiting(slot)
         self.columns["status"][slot] = Status.ENDED if next_key is None else Status.CONTINUED
         self.columns["gap_s"][slot] = gap_s
@@ -180,6 +187,7 @@ class Replay:
         """Take back that a row was closed."""
         if self.columns["status"][slot] not in (Status.CONTINUED, Status.ENDED):
             return
+        self._touch(slot)
         self._stop_waiting(slot)
         self.columns["status"][slot], self.columns["continuation"][slot] = Status.OPEN, _NO_SERIAL
         if not self.columns["chosen"][slot].any():
@@ -190,6 +198,7 @@ class Replay:
         slot = self._index.remove(key)
         if slot is None:
             return
+        self._touch(slot)
         self._dismiss(slot)
         self.columns["status"][slot] = Status.RETRACTED
 
@@ -202,10 +211,23 @@ class Replay:
         for slot in slots:
             self._dirty.pop(slot, None)
 
-    def save(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return copies of the columns, as far as they are filled, and the rest as JSON values."""
-        rows = min(self.inserted, self.capacity)
-        return {name: column[:rows].copy() for name, column in self.columns.items()}, {
+    def changed_since(self, change: int) -> Int64[np.ndarray, "M"]:
+        """Return the slots whose rows changed after ``changes`` was ``change``, in ascending order."""
+        return np.flatnonzero(self._stamps[: min(self.inserted, self.capacity)] > change)
+
+    def rows(self, slots: Int64[np.ndarray, "M"]) -> dict[str, np.ndarray]:
+        """Return copies of some rows, by column."""
+        return {name: column[slots] for name, column in self.columns.items()}
+
+    def put_rows(self, slots: Int64[np.ndarray, "M"], rows: Mapping[str, np.ndarray]) -> None:
+        """Write what ``rows`` returned; once all are there, ``resume`` makes them a buffer."""
+        for name, column in self.columns.items():
+            column[slots] = rows[name]
+        self._stamps[slots] = 1  # changed some time, and not since the state that they come from
+
+    def meta(self) -> dict[str, Any]:
+        """Return everything but the rows, as JSON values."""
+        return {
             "capacity": self.capacity,
             "inserted": self.inserted,
             "truncated": self.truncated,
@@ -213,25 +235,20 @@ class Replay:
             "dirty": list(self._dirty),
         }
 
-    def load(self, columns: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> None:
-        """Become the buffer that was saved.
-
-        Raises
-        ------
-        ValueError
-            It had another capacity.
-        """
-        if meta["capacity"] != self.capacity:
-            raise ValueError(f"the saved buffer has capacity {meta['capacity']}; set capacity to that")
+    def resume(self, meta: Mapping[str, Any]) -> None:
+        """Go on as the buffer of the same capacity whose rows were put and whose ``meta`` this was."""
         self.inserted, self.truncated = meta["inserted"], meta["truncated"]
-        for name, column in columns.items():
-            self.columns[name][: len(column)] = column
         filled = self.columns["status"][: min(self.inserted, self.capacity)]
-        for slot in np.flatnonzero((filled != Status.EMPTY) & (filled != Status.RETRACTED)).tolist():
-            self._index.add(int(self.columns["key"][slot]), slot)
+        alive = np.flatnonzero((filled != Status.EMPTY) & (filled != Status.RETRACTED))
+        for key, slot in zip(self.columns["key"][alive].tolist(), alive.tolist(), strict=True):
+            self._index.add(key, slot)
         self.eligible_rows = int(self.columns["eligible"].sum())
         self._waiting = dict(meta["waiting"])
         self._dirty = dict.fromkeys(meta["dirty"])
+
+    def _touch(self, slot: int) -> None:
+        self.changes += 1
+        self._stamps[slot] = self.changes
 
     def _write(self, slot: int, key: int, row: NewRow) -> None:
         columns = self.columns

@@ -16,10 +16,11 @@ from libs.adapters.ports import PartitionReader, Producer, SnapshotMeta, Snapsho
 from libs.adapters.telemetry import LearnerMetrics
 from libs.errors import RefusedStart, StoreUnavailable
 from libs.events.topics import CONTENTS, EVENTS
+from libs.rl import agent_state
 from libs.rl.agent import Agent
-from services.learner import checkpoint_files
+from services.learner import checkpoint_files, row_files
 from services.learner.attribution import Attribution
-from services.learner.checkpoint import Checkpoints, Retention, part_of
+from services.learner.checkpoint import Checkpoints, Retention, part_of, rows_before
 from services.learner.checkpoint_files import Manifest
 from services.learner.epochs import claim_epoch
 from services.learner.evaluation import Evaluation
@@ -194,6 +195,7 @@ class Learner:
     async def _restore(self, origin: Origin) -> Parts:
         settings, metrics, clock_ms = self._settings, self.metrics, self._clock_ms
         agent, attribution = await asyncio.to_thread(self._restore_state, origin.manifest)
+        mark = agent_state.mark(agent)
         training = TrainingMetrics(metrics, clock_ms)
         training.start_from(agent.inserted, agent.samples)
         records, schedule = self._schedule()
@@ -222,6 +224,7 @@ class Learner:
             clock_ms,
             last_version=lambda: snapshots.last_version,
             committed=events.commit,
+            mark=mark,
         )
         watch = LogWatch(self._ports.reader, events, metrics, settings.learner_watchdog_s, clock_ms)
         return Parts(events, attribution, trainer, snapshots, checkpoints, watch, JoinMetrics(attribution, metrics))
@@ -241,7 +244,8 @@ class Learner:
         began = time.perf_counter()
         state = checkpoint_files.read(self._root, manifest)
         try:
-            agent = Agent.restore(settings.agent_settings(), *part_of(state, "agent"))
+            earlier = rows_before(self._root, manifest)
+            agent = Agent.restore(settings.agent_settings(), *part_of(state, "agent"), earlier)
         except ValueError as error:  # an earlier build's format
             raise RefusedStart(f"{manifest.name} in {self._root}: {error}. {start_over(manifest)}") from error
         attribution.restore(*part_of(state, "join"))
@@ -265,6 +269,8 @@ class Learner:
             step=0,
             files={},
             ledger=before.ledger if before else (),
+            rows=before.rows if before else row_files.EMPTY,
+            contents=before.contents if before else row_files.EMPTY,
         )
 
     async def _close(self) -> None:

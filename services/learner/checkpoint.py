@@ -2,17 +2,18 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import structlog
 
 from libs.adapters.ports import TopicPartition
 from libs.adapters.telemetry import LearnerMetrics
-from services.learner import checkpoint_files, ledger_segments
+from libs.rl.agent_state import CONTENTS, ROWS, Mark
+from services.learner import checkpoint_files, ledger_segments, row_files
 from services.learner.attribution import Attribution
 from services.learner.checkpoint_files import Manifest
 from services.learner.epochs import require_epoch
@@ -20,6 +21,10 @@ from services.learner.epochs import require_epoch
 log = structlog.get_logger(__name__)
 
 State: TypeAlias = tuple[dict[str, np.ndarray], dict[str, Any]]
+
+_AGENT: Final = "agent"
+_ROWS: Final = f"{_AGENT}/{ROWS}"
+_CONTENTS: Final = f"{_AGENT}/{CONTENTS}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,8 @@ class Checkpoints:
         Called with the offsets of each complete checkpoint, for lag displays.
     last_version
         Gives the version of the snapshot published last.
+    mark
+        What the template's files of rows and contents hold.
 
     Notes
     -----
@@ -57,6 +64,7 @@ class Checkpoints:
         clock_ms: Callable[[], int],
         last_version: Callable[[], int],
         committed: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
+        mark: Mark,
     ) -> None:
         self._root = root
         self._manifest = template
@@ -67,6 +75,7 @@ class Checkpoints:
         self._clock_ms = clock_ms
         self._last_version = last_version
         self._committed = committed
+        self.mark = mark  # the next state has to give what changed since
         self._complete_ms = clock_ms()
         self._not_before_ms = clock_ms() + self._interval_ms
         self._saved: tuple[dict[TopicPartition, int], int] | None = None
@@ -85,11 +94,14 @@ class Checkpoints:
         return self._clock_ms() >= self._not_before_ms and (dict(positions), step) != self._saved
 
     def save(self, agent: State, attribution: Attribution, positions: Mapping[TopicPartition, int]) -> None:
-        """Begin to write what was learned up to these offsets; all three must be of the same moment."""
+        """Begin to write what was learned up to these offsets; all three must be of the same moment.
+
+        ``agent`` is its state since ``mark``.
+        """
         self._not_before_ms = self._clock_ms() + self._interval_ms
         self._attempt += 1  # also after a failure: what that one left behind may bear the old number
         self._accepted += attribution.take_accepted()
-        arrays, values = merged({"agent": agent, "join": attribution.state()})
+        arrays, values = merged({_AGENT: agent, "join": attribution.state()})
         manifest = replace(
             self._manifest,
             number=self._attempt,
@@ -119,6 +131,7 @@ class Checkpoints:
         began = time.perf_counter()
         complete = await asyncio.to_thread(self._write, manifest, arrays, values, accepted)
         self._manifest = complete
+        self.mark = Mark(*values[_AGENT]["mark"])
         del self._accepted[: len(accepted)]
         self._saved = complete.positions(), complete.step
         self._complete_ms = self._clock_ms()
@@ -132,17 +145,15 @@ class Checkpoints:
         self, manifest: Manifest, arrays: dict[str, np.ndarray], values: dict[str, Any], accepted: list[str]
     ) -> Manifest:
         require_epoch(self._root, manifest.epoch)
+        name = manifest.name.removeprefix("checkpoint-")
         ledger = ledger_segments.append(
-            self._root,
-            manifest.ledger,
-            accepted,
-            manifest.name.removeprefix("checkpoint-"),
-            manifest.created_ms,
-            self._retention.ledger_ms,
+            self._root, manifest.ledger, accepted, name, manifest.created_ms, self._retention.ledger_ms
         )
+        rows = row_files.append(self._root, manifest.rows, _taken(arrays, _ROWS), f"{name}-rows")
+        contents = row_files.append(self._root, manifest.contents, _taken(arrays, _CONTENTS), f"{name}-contents")
         complete = checkpoint_files.write(
             self._root,
-            replace(manifest, ledger=ledger),
+            replace(manifest, ledger=ledger, rows=rows, contents=contents),
             arrays,
             values,
             before_rename=lambda: require_epoch(self._root, manifest.epoch),
@@ -161,6 +172,13 @@ class Checkpoints:
         return error is None
 
 
+def rows_before(root: Path, manifest: Manifest) -> Iterator[dict[str, np.ndarray]]:
+    """Yield the rows and contents of a verified checkpoint, under the names that the agent gives them."""
+    for prefix, files in ((ROWS, manifest.rows), (CONTENTS, manifest.contents)):
+        for piece in row_files.read(root, files):
+            yield {prefix + name: array for name, array in piece.items()}
+
+
 def merged(states: Mapping[str, State]) -> State:
     """Put the states of several parts into one, each under its name."""
     arrays = {f"{part}/{name}": array for part, (own, _) in states.items() for name, array in own.items()}
@@ -172,3 +190,7 @@ def part_of(state: State, part: str) -> State:
     arrays, values = state
     prefix = f"{part}/"
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}, values[part]
+
+
+def _taken(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {name.removeprefix(prefix): arrays.pop(name) for name in list(arrays) if name.startswith(prefix)}

@@ -1,13 +1,14 @@
-"""Checkpoints as folders: written aside, verified by SHA-256, complete or absent (streaming.md §3)."""
+"""Checkpoints as folders: written aside, verified by SHA-256, complete or absent (streaming.md §3).
 
-import hashlib
-import os
+Rows, contents and ledger lie beside the folders in files that checkpoints share.
+"""
+
 import re
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self, cast
+from typing import Any, Final, Self
 
 import numpy as np
 import orjson
@@ -15,13 +16,15 @@ import structlog
 
 from libs.adapters.ports import TopicPartition
 from libs.errors import RefusedStart
-from services.learner import ledger_segments
+from services.learner import ledger_segments, row_files
+from services.learner.array_files import read_arrays, sha256_of, write_arrays
 from services.learner.durable import rename_durably, sync_folder, write_synced
 from services.learner.ledger_segments import Segment
+from services.learner.row_files import RowFiles
 
 log = structlog.get_logger(__name__)
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 _MANIFEST: Final = "manifest.json"
 _ARRAYS: Final = "arrays.npz"
 _VALUES: Final = "values.json"
@@ -43,6 +46,8 @@ class Manifest:
     step: int
     files: Mapping[str, str]
     ledger: tuple[Segment, ...]
+    rows: RowFiles = row_files.EMPTY
+    contents: RowFiles = row_files.EMPTY
     format: int = FORMAT
 
     @property
@@ -61,7 +66,8 @@ class Manifest:
         if not isinstance(document, dict) or document.get("format") != FORMAT:
             raise ValueError(f"not a manifest of format {FORMAT}")
         try:
-            return cls(**document | {"ledger": tuple(Segment(**segment) for segment in document["ledger"])})
+            shared = {part: RowFiles.load(document[part]) for part in ("rows", "contents")}
+            return cls(**document | shared | {"ledger": tuple(Segment(**segment) for segment in document["ledger"])})
         except (KeyError, TypeError) as error:
             raise ValueError(f"not a manifest: {error}") from error
 
@@ -89,9 +95,9 @@ def write(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        _write_arrays(aside / _ARRAYS, arrays)
+        write_arrays(aside / _ARRAYS, arrays)
         write_synced(aside / _VALUES, orjson.dumps(values))
-        complete = replace(manifest, files={name: _sha256(aside / name) for name in (_ARRAYS, _VALUES)})
+        complete = replace(manifest, files={name: sha256_of(aside / name) for name in (_ARRAYS, _VALUES)})
         write_synced(aside / _MANIFEST, complete.encode())
         sync_folder(aside)
         before_rename()
@@ -105,8 +111,7 @@ def write(
 def read(root: Path, manifest: Manifest) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """Return arrays and values of a verified checkpoint."""
     folder = root / manifest.name
-    with np.load(folder / _ARRAYS, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
+    arrays = read_arrays(folder / _ARRAYS)
     values = orjson.loads((folder / _VALUES).read_bytes())
     return arrays, values
 
@@ -133,7 +138,7 @@ def newest_valid(root: Path) -> Manifest | None:
             log.error("checkpoint.damaged", name=name, error=str(error))
     if found:
         raise RefusedStart(
-            f"every checkpoint in {root} is damaged; restore one from a backup, or set "
+            f"every checkpoint in {root} is damaged or of another build; restore one from a backup, or set "
             f"MOARD_LEARNER_ABANDON_CHECKPOINT={found[0]} to learn again from the beginning of the log"
         )
     return None
@@ -151,40 +156,30 @@ def verify(root: Path, name: str) -> Manifest:
     if manifest.name != name:
         raise ValueError(f"the manifest in {name} belongs to {manifest.name}")
     for file, sha256 in manifest.files.items():
-        if _sha256(root / name / file) != sha256:
+        if sha256_of(root / name / file) != sha256:
             raise ValueError(f"{name}/{file} is damaged")
     for segment in manifest.ledger:
         ledger_segments.read(root, segment)
+    row_files.verify(root, (*manifest.rows.pieces, *manifest.contents.pieces))
     return manifest
 
 
 def tidy(root: Path, keep: int) -> None:
-    """Delete what crashes left behind, all but the newest checkpoints, and ledger segments none of those names."""
+    """Delete what crashes left behind, all but the newest checkpoints, and shared files that none of those names."""
     for path in root.glob("*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
     kept = names(root)
     for name in kept[keep:]:
         shutil.rmtree(root / name, ignore_errors=True)
-    named: set[str] = set()
+    segments: set[str] = set()
+    pieces: set[str] = set()
     for name in kept[:keep]:
         try:
             manifest = Manifest.decode((root / name / _MANIFEST).read_bytes())
         except (OSError, ValueError) as error:
             log.error("checkpoint.damaged", name=name, error=str(error))
-            return  # its segments cannot be told from garbage: keep all
-        named |= {segment.name for segment in manifest.ledger}
-    ledger_segments.forget(root, named)
-
-
-def _write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    if pickled := [name for name, array in arrays.items() if array.dtype.hasobject]:
-        raise TypeError(f"arrays of Python objects cannot be read back without pickle: {pickled}")
-    with path.open("wb") as file:
-        np.savez(file, **cast(dict[str, Any], arrays))
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            return  # its files cannot be told from garbage: keep all
+        segments |= {segment.name for segment in manifest.ledger}
+        pieces |= {piece.name for piece in (*manifest.rows.pieces, *manifest.contents.pieces)}
+    ledger_segments.forget(root, segments)
+    row_files.forget(root, pieces)

@@ -33,7 +33,9 @@ async def learn(
         if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
             snapshots.publish(await trainer.snapshot(), events.positions())
         if checkpoints.due(events.positions(), trainer.step):
-            checkpoints.save(await trainer.state(), attribution, events.positions())  # a barrier through the queue
+            checkpoints.save(
+                await trainer.state(checkpoints.mark), attribution, events.positions()
+            )  # a barrier through the queue
         show()
 
 
@@ -50,5 +52,5 @@ async def finish(
         snapshots.publish(await trainer.snapshot(), events.positions())
         await snapshots.finish()
     await checkpoints.finish()
-    checkpoints.save(await trainer.state(), attribution, events.positions())
+    checkpoints.save(await trainer.state(checkpoints.mark), attribution, events.positions())
     return await checkpoints.finish()

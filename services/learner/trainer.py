@@ -12,6 +12,7 @@ import numpy as np
 import structlog
 
 from libs.rl.agent import Agent
+from libs.rl.agent_state import BEGINNING, Mark
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Organic, RowChange
 from services.learner.guard import Guard
@@ -105,9 +106,9 @@ class Trainer:
         """Return the weights after everything absorbed so far; the schedule may let fresh rows train first."""
         return await self._ask(self._take)
 
-    async def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Return copies of the agent's whole state after everything absorbed so far."""
-        return await self._ask(lambda agent: agent.state())
+    async def state(self, since: Mark = BEGINNING) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Return copies of the agent's state after everything absorbed so far; of its rows those changed since then."""
+        return await self._ask(lambda agent: agent.state(since))
 
     @property
     def alive(self) -> bool:

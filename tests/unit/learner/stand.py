@@ -17,6 +17,7 @@ from libs.events.codec import encode
 from libs.events.schema import Content, Event
 from libs.events.topics import CONTENTS, EVENTS, content_key, user_key
 from libs.rl.agent import AgentSettings, Report
+from libs.rl.agent_state import Mark
 from libs.rl.exposure import Exposure
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Opened, RowChange
@@ -101,7 +102,7 @@ class FakeAgent:
     def snapshot(self) -> Snapshot:
         return random_snapshot([1, 2, 3], vector_size=4)
 
-    def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    def state(self, since: Mark) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         return {"rows": np.arange(self.rows)}, {"updates": self.updates}
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from libs.adapters.memory import MemorySnapshotStore
 from libs.errors import Fenced, RefusedStart
-from services.learner import checkpoint_files, ledger_segments
+from services.learner import checkpoint_files, ledger_segments, row_files
 from services.learner.checkpoint_files import Manifest
 from services.learner.epochs import claim_epoch, highest_epoch, require_epoch
 from services.learner.ledger import main, read_ledger
@@ -35,7 +35,9 @@ def manifest(number: int, epoch: int = 1, **fields: Any) -> Manifest:
 def save(root: Path, number: int, ids: tuple[str, ...] = (), before: Manifest | None = None, **fields: Any) -> Manifest:
     new = manifest(number, **fields)
     ledger = ledger_segments.append(root, before.ledger if before else (), ids, f"s-{number}", new.created_ms, 0)
-    new = manifest(number, ledger=ledger, **fields)
+    changed = {"at": np.array([number]), "value": np.array([10 * number])}
+    rows = row_files.append(root, before.rows if before else row_files.EMPTY, changed, f"s-{number}")
+    new = manifest(number, ledger=ledger, rows=rows, **fields)
     return checkpoint_files.write(root, new, {"a": np.arange(number)}, {"n": number}, before_rename=lambda: None)
 
 
@@ -115,11 +117,12 @@ def _fail_at(patched: pytest.MonkeyPatch, call: str, step: int) -> None:
     patched.setattr(os, call, failing)
 
 
-@pytest.mark.parametrize("damage", ["arrays.npz", "values.json", "manifest.json", "ledger", "missing"])
+@pytest.mark.parametrize("damage", ["arrays.npz", "values.json", "manifest.json", "ledger", "rows", "missing"])
 def test_a_damaged_checkpoint_gives_way_to_its_predecessor(tmp_path: Path, damage: str) -> None:
     old = save(tmp_path, 1, ids=("a",) * 9)
     new = save(tmp_path, 2, ids=("b",), before=old)
-    victim = tmp_path / "ledger" / new.ledger[-1].name if damage == "ledger" else tmp_path / new.name / damage
+    shared = {"ledger": f"ledger/{new.ledger[-1].name}", "rows": f"rows/{new.rows.journal[-1].name}"}
+    victim = tmp_path / shared.get(damage, f"{new.name}/{damage}")
     if damage == "missing":
         (tmp_path / new.name / "values.json").unlink()
     else:

@@ -284,6 +284,16 @@ async def test_a_full_disk_costs_checkpoints_and_not_learning(stand: Stand, monk
         refusing[0] = False
 
     assert sorted(read_ledger(stand.folder)) == ["c1", "c2", "i1", "i2"]
+    async with stand.learner().running():  # rows of the attempts that failed are not lost with them
+        await eventually(lambda: stand.metric("replay_rows") == 2, "both rows")
+
+
+async def test_rows_of_every_run_are_there_after_the_next_start(stand: Stand) -> None:
+    for run in (1, 2, 3):
+        async with stand.learner().running():
+            await eventually(lambda run=run: stand.metric("replay_rows") == run - 1, "earlier rows")  # type: ignore[misc]
+            stand.append(*session(run))
+            await eventually(lambda run=run: stand.metric("replay_rows") == run, "the row")  # type: ignore[misc]
 
 
 async def test_health_is_that_of_loop_and_thread(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:

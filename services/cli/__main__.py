@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import MoardError, RefusedStart
+from services.cli.checkpoint import checkpoint
 from services.cli.evaluate import evaluate
 
 REFUSED = 2
@@ -107,6 +108,7 @@ def quickstart(context: typer.Context) -> None:
 
 
 app.command()(evaluate)
+app.add_typer(checkpoint)
 
 
 def main() -> None:

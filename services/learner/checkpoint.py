@@ -51,7 +51,8 @@ class Checkpoints:
 
     Notes
     -----
-    A disk that is full costs checkpoints, not learning: the failure is counted, the ids stay for the next attempt.
+    A disk that refuses is counted and ``refused`` until an attempt succeeds; ids and rows stay for that one. Meanwhile
+    nothing more should be read: what a restart would have to learn again must not grow without bound.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class Checkpoints:
         self._clock_ms = clock_ms
         self._last_version = last_version
         self._committed = committed
+        self.refused = False
         self.mark = mark  # the next state has to give what changed since
         self._complete_ms = clock_ms()
         self._not_before_ms = clock_ms() + self._interval_ms
@@ -164,6 +166,7 @@ class Checkpoints:
     def _collect(self) -> bool:
         task, self._saving = self._saving, None
         error = task.exception() if task is not None else None
+        self.refused = isinstance(error, OSError)
         if isinstance(error, OSError):
             self._metrics.checkpoint_failures.inc()
             log.error("checkpoint.failed", error=str(error))

@@ -164,6 +164,19 @@ def verify(root: Path, name: str) -> Manifest:
     return manifest
 
 
+def revive(root: Path, manifest: Manifest, epoch: int) -> Manifest:
+    """Make a verified checkpoint the newest, under a name of its own; those after it stay until they are tidied."""
+    arrays, values = read(root, manifest)
+    return write(root, replace(manifest, epoch=epoch), arrays, values, before_rename=lambda: None)
+
+
+def size_bytes(root: Path, manifest: Manifest) -> int:
+    """Return what a checkpoint takes on disk, files that it shares with others included."""
+    shared = [root / row_files.FOLDER / piece.name for piece in (*manifest.rows.pieces, *manifest.contents.pieces)]
+    shared += [root / ledger_segments.FOLDER / segment.name for segment in manifest.ledger]
+    return sum(path.stat().st_size for path in (*(root / manifest.name).iterdir(), *shared))
+
+
 def tidy(root: Path, keep: int) -> None:
     """Delete what crashes left behind, all but the newest checkpoints, and shared files that none of those names."""
     for path in root.glob("*.tmp"):

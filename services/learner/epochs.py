@@ -32,6 +32,13 @@ async def claim_epoch(folder: Path, store: SnapshotStore) -> int:
             return epoch
 
 
+def fence(folder: Path) -> int:
+    """Claim a new epoch in a folder alone; a learner that still writes there is fenced and ends."""
+    while not _claim(folder, epoch := highest_epoch(folder) + 1):
+        pass
+    return epoch
+
+
 def require_epoch(folder: Path, epoch: int) -> None:
     """Raise ``Fenced`` when a newer learner has claimed the folder."""
     if (highest := highest_epoch(folder)) > epoch:

@@ -73,6 +73,7 @@ class EventIntake:
         self._positions: dict[TopicPartition, int] = {}
         self._appended_ms: dict[TopicPartition, int] = {}
         self._stopping = False
+        self._paused = False
         self.busy_at_ms = clock_ms()
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -82,7 +83,7 @@ class EventIntake:
     async def batches(self, max_records: int) -> AsyncIterator[Batch]:
         """Yield what arrives until ``stop``, and an empty batch after each idle moment."""
         while not self._stopping:
-            records = await self._records.take(max_records, self._idle_poll_ms)
+            records = await self._idle() if self._paused else await self._records.take(max_records, self._idle_poll_ms)
             batch = await self._decode(records)
             self._settle(records)
             yield batch
@@ -99,6 +100,16 @@ class EventIntake:
             finally:
                 self._reader.resume()
         return await task
+
+    def allow(self, reading: bool) -> None:
+        """Read on, or yield empty batches until reading is allowed again."""
+        if self._paused == reading:
+            self._paused = not reading
+            log.warning("intake.resumed" if reading else "intake.paused")
+            if reading:
+                self._reader.resume()
+            else:
+                self._reader.pause()
 
     def stop(self) -> None:
         """End ``batches`` after the batch at hand."""
@@ -127,6 +138,10 @@ class EventIntake:
     def pending(self) -> int:
         """Records that were read and wait for what comes before them."""
         return self._records.pending
+
+    async def _idle(self) -> list[Record]:
+        self.busy_at_ms = self._clock_ms()  # nothing arrives because nothing may
+        return await self._reader.poll(1, self._idle_poll_ms)  # paused: returns nothing
 
     async def _decode(self, records: list[Record]) -> Batch:
         batch = Batch(idle_ms=self._records.passed_ms())

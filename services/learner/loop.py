@@ -36,6 +36,7 @@ async def learn(
             checkpoints.save(
                 await trainer.state(checkpoints.mark), attribution, events.positions()
             )  # a barrier through the queue
+        events.allow(reading=not checkpoints.refused)
         show()
 
 

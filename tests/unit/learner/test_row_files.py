@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.learner import row_files
+from services.learner import array_files, row_files
 from services.learner.row_files import BLOCK, EMPTY, RowFiles
 
 
@@ -31,7 +31,8 @@ def test_the_last_that_was_said_of_a_place_is_read(
     tmp_path_factory: pytest.TempPathFactory, saves: list[set[int]]
 ) -> None:
     root = tmp_path_factory.mktemp("rows")
-    files, expected, before = EMPTY, {}, []
+    files, before = EMPTY, []
+    expected: dict[int, float] = {}
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(row_files, "BLOCK", 8)
         for number, places in enumerate(saves):
@@ -45,7 +46,7 @@ def test_the_last_that_was_said_of_a_place_is_read(
 
 def test_a_row_is_written_when_it_changed_and_a_few_times_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written = []
-    write = row_files.write_arrays
+    write = array_files.write_arrays
 
     def counted(path: Path, arrays: dict[str, np.ndarray]) -> None:
         written.append(len(arrays["at"]))

@@ -7,8 +7,11 @@ import uuid
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from libs.adapters.ports import SnapshotMeta, StoredContent, Visit
 from libs.adapters.snapshot_retention import superseded
+from libs.adapters.user_history import POPULARITY_HALF_LIFE_MS
 from libs.errors import Fenced, NoSnapshot, StoreUnavailable
 
 _POLL_S = 1.0  # as the real store's slow path
@@ -118,6 +121,7 @@ class MemoryUserHistory(_Switch):
         self._visits: dict[str, dict[str, Visit]] = {}
         self._seen: set[str] = set()
         self._consumptions: Counter[int] = Counter()
+        self._popularity: dict[int, float] = {}
         self._generation: str | None = None
 
     async def append(self, visits: Sequence[tuple[str, Visit]]) -> None:
@@ -135,6 +139,9 @@ class MemoryUserHistory(_Switch):
                 del kept[min(kept, key=lambda name: (kept[name].timestamp_ms, name.encode()))]
             if member in kept:
                 self._consumptions[visit.content_id] += 1
+                weight = visit.timestamp_ms / POPULARITY_HALF_LIFE_MS
+                before = self._popularity.get(visit.content_id, -math.inf)
+                self._popularity[visit.content_id] = float(np.logaddexp2(before, weight))
 
     async def recent(self, user_id: str, limit: int) -> list[Visit]:
         """Return the newest visits, newest first."""
@@ -158,6 +165,12 @@ class MemoryUserHistory(_Switch):
         self._require()
         return [self._consumptions[content_id] for content_id in content_ids]
 
+    async def popular(self, limit: int) -> list[int]:
+        """Return the contents appended most of late, most first."""
+        self._require()
+        ordered = sorted(self._popularity, key=lambda content: (self._popularity[content], str(content)), reverse=True)
+        return ordered[: max(0, limit)]
+
     async def generation(self) -> str | None:
         """Return the generation key."""
         self._require()
@@ -173,6 +186,7 @@ class MemoryUserHistory(_Switch):
         self._visits.clear()
         self._seen.clear()
         self._consumptions.clear()
+        self._popularity.clear()
         self._generation = None
 
     async def close(self) -> None:

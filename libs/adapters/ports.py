@@ -215,6 +215,9 @@ class UserHistory(Protocol):
     async def consumptions(self, content_ids: Sequence[int]) -> list[int]:
         """Return how often each content was appended (once per event id); what the cold policy ranks by."""
 
+    async def popular(self, limit: int) -> list[int]:
+        """Return the contents appended most of late, most first: a visit counts half for each half-life since."""
+
     async def generation(self) -> str | None:
         """Return the generation key; None means that the store came back empty and must be rebuilt."""
 

@@ -9,20 +9,31 @@ from libs.adapters.redis_client import connect, reaching_redis
 _EXPIRY_S: Final = 180 * 24 * 3_600  # half a year: whoever returns later is as good as new
 _CHUNK: Final = 500  # visits for each script call: a few milliseconds in which Redis does nothing else
 
+POPULARITY_HALF_LIFE_MS: Final = 7 * 86_400_000
+"""After which a visit counts half for popularity: a week, in which what everybody reads changes. In event time."""
+
+_POPULAR: Final = 10_000  # contents kept by popularity, about 1 MB: far more than anybody proposes
+
 # Only what is newly added and stays under the cap counts as consumed, so that reading the log again changes nothing.
+# Popularity decays without anybody touching it: a visit weighs 2^(its time in half-lives), which favours the later one
+# for ever, and the sum is kept as its base-2 logarithm, which neither overflows today nor underflows in a backfill.
 _APPEND: Final = """
-local cap, expiry = tonumber(ARGV[1]), tonumber(ARGV[2])
-for i = 2, #KEYS do
-  local at = 3 * (i - 1)
+local cap, expiry, half_life, popular = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+for i = 3, #KEYS do
+  local at = 3 * i - 4
   local score, member, content = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   if redis.call('ZADD', KEYS[i], 'NX', score, member) == 1 then
     redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -cap - 1)
     redis.call('EXPIRE', KEYS[i], expiry)
     if redis.call('ZSCORE', KEYS[i], member) then
       redis.call('HINCRBY', KEYS[1], content, 1)
+      local weight, sum = tonumber(score) / half_life, tonumber(redis.call('ZSCORE', KEYS[2], content) or '-inf')
+      local more, less = math.max(weight, sum), math.min(weight, sum)
+      redis.call('ZADD', KEYS[2], string.format('%.17g', more + math.log(1 + 2 ^ (less - more)) / math.log(2)), content)
     end
   end
 end
+redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -popular - 1)
 """
 
 # As one text: redis-py takes 0.4 ms of processor time for sixty separate answers, 0.15 ms for one, on every ranking.
@@ -57,8 +68,9 @@ class RedisUserHistory:
         """Add visits; one already there, or older than all of a full history, changes nothing."""
         for start in range(0, len(visits), _CHUNK):
             chunk = visits[start : start + _CHUNK]
-            keys = [self._key("consumptions"), *(self._user(user_id) for user_id, _ in chunk)]
-            args: list[str | int] = [self._cap, _EXPIRY_S]
+            counts = self._key("consumptions"), self._key("popular")
+            keys = [*counts, *(self._user(user_id) for user_id, _ in chunk)]
+            args: list[str | int] = [self._cap, _EXPIRY_S, POPULARITY_HALF_LIFE_MS, _POPULAR]
             for _, visit in chunk:
                 args += (visit.timestamp_ms, f"{visit.event_id}:{visit.content_id}", visit.content_id)
             async with reaching_redis():
@@ -91,6 +103,14 @@ class RedisUserHistory:
         async with reaching_redis():
             counts = await self._redis.hmget(self._key("consumptions"), [str(number) for number in content_ids])
         return [int(count or 0) for count in counts]
+
+    async def popular(self, limit: int) -> list[int]:
+        """Return the contents appended most of late, most first."""
+        if limit < 1:
+            return []
+        async with reaching_redis():
+            found = await self._redis.zrange(self._key("popular"), 0, limit - 1, desc=True)
+        return [int(content_id) for content_id in found]
 
     async def generation(self) -> str | None:
         """Return the generation key; None means that Redis came back empty."""

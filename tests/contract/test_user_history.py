@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from libs.adapters.ports import UserHistory, Visit
+from libs.adapters.user_history import POPULARITY_HALF_LIFE_MS
 
 
 def visits(*numbers: int) -> list[tuple[str, Visit]]:
@@ -84,6 +85,29 @@ async def test_users_are_seen_with_and_without_a_history(histories: UserHistory)
 async def test_nothing_to_do_is_fine(histories: UserHistory) -> None:
     await histories.append([])
     assert await histories.consumptions([]) == []
+
+
+class TestPopular:
+    async def test_most_consumed_first_once_per_event(self, histories: UserHistory) -> None:
+        readers = [(f"user-{n}", Visit("e", content, 1)) for n, content in enumerate([7, 8, 8, 9, 8, 9])]
+        for _ in range(2):
+            await histories.append(readers)
+        assert await histories.popular(10) == [8, 9, 7]
+        assert await histories.popular(2) == [8, 9]
+        assert await histories.popular(0) == []
+
+    @pytest.mark.parametrize("start_ms", [0, 874_724_710_000, 4_102_444_800_000])  # also a backfill of 1997, and 2100
+    async def test_a_visit_counts_half_for_each_half_life_since(self, histories: UserHistory, start_ms: int) -> None:
+        later = start_ms + 2 * POPULARITY_HALF_LIFE_MS
+        await histories.append([(f"user-{n}", Visit(f"old:{n}", 1, start_ms)) for n in range(6)])
+        await histories.append([("ann", Visit("new:1", 2, later))])  # four of the old ones are worth as much
+        assert await histories.popular(2) == [1, 2]
+        await histories.append([("bob", Visit("new:2", 2, later))])
+        assert await histories.popular(2) == [2, 1]
+
+    async def test_contents_are_whatever_id_they_have(self, histories: UserHistory) -> None:
+        await histories.append([("ann", Visit("a", 2**63 - 1, 5)), ("ann", Visit("b", 0, 6))])
+        assert await histories.popular(5) == [0, 2**63 - 1]
 
 
 async def test_the_generation_is_kept(histories: UserHistory) -> None:

@@ -20,6 +20,7 @@ from libs.rl.transitions import State
 NORM_EPSILON = 1e-5
 _NORMS = ("norm_1", "norm_2", "value_norm")
 _LEAST_GAIN = 1e-6  # instead of 0, by which nothing can be divided: the error stays below single precision
+_CHUNK = 4_096  # contents taken in at once: temporaries of 2 MB beside tables of 40, not of 25
 _SANE = 1e6  # larger scores come from a diverged network: their standardised form is rounding noise
 
 
@@ -54,8 +55,9 @@ class Scorer:
         changed = space.changed_since(self._seen)
         changed = changed[changed < size]  # what another thread adds meanwhile comes with the next call
         self._reserve(size)
-        rows = np.array([self._rows.get(content_id, -1) for content_id in space.ids[changed].tolist()], np.int64)
-        self._half[changed] = self._content_half(space, changed, rows)
+        for start in range(0, len(changed), _CHUNK):
+            some = changed[start : start + _CHUNK]
+            self._half[some] = self._content_half(space, some, self._rows_of(space, some))
         self._seen = seen
 
     def score(self, state: State, indices: Int32[np.ndarray, "K"]) -> Scores:
@@ -130,6 +132,10 @@ class Scorer:
             new = np.zeros((capacity, old.shape[1]), np.float32)
             new[: len(old)] = old
             setattr(self, name, new)
+
+    def _rows_of(self, space: ActionSpace, indices: np.ndarray) -> np.ndarray:
+        """Return the row of each content in the snapshot's tables, -1 where it has none."""
+        return np.array([self._rows.get(content_id, -1) for content_id in space.ids[indices].tolist()], np.int64)
 
     def _content_half(self, space: ActionSpace, changed: np.ndarray, rows: np.ndarray) -> np.ndarray:
         known, at = changed[rows >= 0], rows[rows >= 0]

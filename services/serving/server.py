@@ -15,6 +15,7 @@ from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
 from libs.text.vectors import load_text_vectors
+from services.serving.allocator import return_freed_memory
 from services.serving.app import create_app
 from services.serving.assembly import Ports, Serving
 from services.serving.settings import Settings
@@ -26,6 +27,7 @@ def serve() -> int:
     """Serve until SIGTERM; return the exit status."""
     settings = load_settings(Settings)
     configure_logging(settings.log_level)
+    return_freed_memory()
     refuse_unsafe_bind(settings.serving_host, settings.allow_insecure, "MOARD_SERVING_HOST")
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)

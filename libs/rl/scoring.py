@@ -7,8 +7,10 @@ weights, as each pass over [K, hidden] counts:
 - relu(g·x + b) = |g|·(max(±x, −b/|g|) + b/|g|): signs go into the weights before, |g| and b into those behind.
 """
 
+from dataclasses import dataclass
+
 import numpy as np
-from jaxtyping import Float32, Int32
+from jaxtyping import Float32, Int32, Int64
 
 from libs.errors import SnapshotRejected
 from libs.rl.action_space import PADDING, ActionSpace
@@ -22,6 +24,23 @@ _NORMS = ("norm_1", "norm_2", "value_norm")
 _LEAST_GAIN = 1e-6  # instead of 0, by which nothing can be divided: the error stays below single precision
 _CHUNK = 4_096  # contents taken in at once: temporaries of 2 MB beside tables of 40, not of 25
 _SANE = 1e6  # larger scores come from a diverged network: their standardised form is rounding noise
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What adds up to each candidate's advantage and choice logit, and how often the snapshot knows it was consumed.
+
+    ``network`` is what the hidden layers make of texts, ids, count and context together, ``ids`` the direct product of
+    what the ids of history and candidate have taught, ``choice_bias`` the candidate's own. ``consumptions`` is -1 where
+    the snapshot does not know the content.
+    """
+
+    advantage_network: Float32[np.ndarray, "K"]
+    advantage_ids: Float32[np.ndarray, "K"]
+    choice_network: Float32[np.ndarray, "K"]
+    choice_ids: Float32[np.ndarray, "K"]
+    choice_bias: Float32[np.ndarray, "K"]
+    consumptions: Int64[np.ndarray, "K"]
 
 
 class Scorer:
@@ -73,6 +92,16 @@ class Scorer:
         heads += self._content_rows.take(indices, axis=0) @ extra
         u, n, a_empty = self._values(tower).tolist()
         return Scores(heads[:, 0], heads[:, 1], u, n, a_empty)
+
+    def parts(self, state: State, indices: Int32[np.ndarray, "K"]) -> Parts:
+        """Return what the advantage and choice logit of each candidate are made of. Slower than ``score``."""
+        user, ids = self._user(state)
+        first, _, mixed = self._user_products(user)
+        heads = self._joint(self._half.take(indices, axis=0) + first)
+        learned, bias = np.hsplit(self._content_rows.take(indices, axis=0), [len(ids)])
+        rows = self._rows_of(self._space, indices)
+        counts = np.where(rows >= 0, self.snapshot.consumptions[rows] if len(self._rows) else 0, -1)
+        return Parts(heads[:, 0], learned @ mixed, heads[:, 1], learned @ ids, bias[:, 0], counts)
 
     def q_values(
         self, user_vector: Float32[np.ndarray, "D"], content_vectors: Float32[np.ndarray, "K D"]

@@ -74,29 +74,39 @@ def slate_scores(scores: Scores, rule: Rule, consumption: Consumption, size: int
     if consumption == "multi":
         chosen = 0.5 * (1 + np.tanh(choice / 2))  # the logistic function, safe at any logit
         return (chosen if rule == "p" else chosen * scores.advantage).astype(np.float32)
-    # v/(1 + Σv) with the largest term, ⊥'s 1 included, scaled to 1: exp cannot overflow.
-    largest = max(float(choice.max(initial=0.0)), 0.0)
-    weights, nothing = np.exp(choice - largest), math.exp(-largest)
+    weights = np.exp(choice - choice_offset(scores))
     if rule == "p":
         return weights.astype(np.float32)
-    return _fractional_scores(weights, nothing, scores, size).astype(np.float32)
+    return (weights * (scores.advantage.astype(np.float64) - slate_advantage(scores, size))).astype(np.float32)
 
 
-def _fractional_scores(
-    weights: Float64[np.ndarray, "K"], nothing: float, scores: Scores, size: int
-) -> Float64[np.ndarray, "K"]:
-    """Rank for the best ratio (Σ v·A + A⊥)/(Σ v + 1) by Dinkelbach's method (Management Science 13(7), 1967)."""
+def choice_offset(scores: Scores) -> float:
+    """Return what is taken off each choice logit before its exponential: the largest term's, that of ⊥ (0) included.
+
+    v/(1 + Σv) stays what it is when both are scaled so that the largest term is 1, and exp cannot overflow.
+    """
+    return max(float(scores.choice.max(initial=0.0)), 0.0)
+
+
+def slate_advantage(scores: Scores, size: int) -> float:
+    """Return λ, the expected advantage (Σ v·A + A⊥)/(Σ v + 1) of the best slate of which at most one is consumed.
+
+    By Dinkelbach's method (Management Science 13(7), 1967); the best slate is that of the largest v·(A − λ).
+    """
+    offset = choice_offset(scores)
+    weights, nothing = np.exp(scores.choice.astype(np.float64) - offset), math.exp(-offset)
     advantage = scores.advantage.astype(np.float64)
     value = scores.a_empty
-    marginal = weights * (advantage - value)
     for _ in range(DINKELBACH_STEPS):
-        best = np.argsort(-marginal, kind="stable")[:size]
-        ratio = float((weights[best] @ advantage[best] + nothing * scores.a_empty) / (weights[best].sum() + nothing))
+        best = np.argsort(-weights * (advantage - value), kind="stable")[:size]
+        mass = float(weights[best].sum() + nothing)
+        if mass == 0:  # logits so far apart that all but one weigh nothing, and that one is worth the value itself
+            break
+        ratio = float((weights[best] @ advantage[best] + nothing * scores.a_empty) / mass)
         if ratio == value:
             break
         value = ratio
-        marginal = weights * (advantage - value)
-    return marginal
+    return value
 
 
 def plackett_luce(

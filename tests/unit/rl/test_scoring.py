@@ -6,6 +6,7 @@ import pytest
 from numpy.typing import NDArray
 
 from libs.errors import SnapshotRejected
+from libs.rl import scoring
 from libs.rl.action_space import ActionSpace
 from libs.rl.features import encode_context
 from libs.rl.scoring import Scorer
@@ -87,6 +88,30 @@ def test_a_score_does_not_depend_on_the_other_candidates(space: ActionSpace, sco
     alone = [scorer.score(STATE, space.index([content_id])) for content_id in IDS]
     np.testing.assert_allclose(together.advantage, [s.advantage[0] for s in alone], rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(together.choice, [s.choice[0] for s in alone], rtol=1e-5, atol=1e-5)
+
+
+def test_the_parts_of_a_score_add_up_to_it(space: ActionSpace, scorer: Scorer) -> None:
+    space.put(99, np.ones(8))
+    scorer.refresh(space)
+    indices = space.index([13, 99, 11])
+    scores, parts = scorer.score(STATE, indices), scorer.parts(STATE, indices)
+    np.testing.assert_allclose(parts.advantage_network + parts.advantage_ids, scores.advantage, atol=1e-5)
+    choice = parts.choice_network + parts.choice_ids + parts.choice_bias
+    np.testing.assert_allclose(choice, scores.choice, atol=1e-5)
+    user = scorer.snapshot.user_rows[[IDS.index(12), IDS.index(14)]].sum(axis=0) / np.sqrt(2)
+    assert parts.choice_ids[0] == pytest.approx(user @ scorer.snapshot.content_rows[IDS.index(13)], abs=1e-5)
+    assert parts.choice_bias.tolist() == [scorer.snapshot.biases[2], 0.0, scorer.snapshot.biases[0]]
+    assert (parts.choice_ids[1], parts.advantage_ids[1]) == (0.0, 0.0)
+    assert parts.consumptions.tolist() == [scorer.snapshot.consumptions[2], -1, scorer.snapshot.consumptions[0]]
+
+
+def test_a_catalogue_larger_than_a_chunk_is_taken_in_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    ids = list(range(1, 30))
+    space, snapshot = filled_space(ids), random_snapshot(ids, 8)
+    whole = Scorer(snapshot, space).score(STATE, space.index(ids))
+    monkeypatch.setattr(scoring, "_CHUNK", 4)
+    chunked = Scorer(snapshot, space).score(STATE, space.index(ids))
+    np.testing.assert_allclose(chunked.choice, whole.choice, rtol=1e-5, atol=1e-5)
 
 
 def test_history_unknown_to_the_space_contributes_nothing(space: ActionSpace, scorer: Scorer) -> None:

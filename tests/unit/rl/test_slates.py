@@ -7,7 +7,15 @@ import pytest
 from jaxtyping import config
 from numpy.typing import ArrayLike
 
-from libs.rl.slates import Exploration, Scores, log_probabilities, plackett_luce, slate_scores
+from libs.rl.slates import (
+    Exploration,
+    Scores,
+    choice_offset,
+    log_probabilities,
+    plackett_luce,
+    slate_advantage,
+    slate_scores,
+)
 
 SCORES = np.array([1.3, -0.4, 0.2, 2.1, 0.9], np.float32)
 
@@ -144,6 +152,16 @@ def test_single_consumption_finds_the_best_slate(seed: int) -> None:
     best = max(itertools.combinations(range(7), 3), key=value)
     ranked = np.argsort(-slate_scores(scores, "value", "single", 3), kind="stable")[:3]
     assert value(ranked) == pytest.approx(value(best), abs=1e-6)
+    assert slate_advantage(scores, 3) == pytest.approx(value(best), abs=1e-6)
+
+
+@pytest.mark.parametrize("choice", [[-3.0, -1.0], [2.0, 900.0]])
+def test_single_consumption_scores_are_weights_times_what_is_above_the_slate_advantage(choice: list[float]) -> None:
+    scores = scores_of([1.0, 3.0], choice, a_empty=-0.5)
+    weights = np.exp(np.array(choice) - choice_offset(scores))
+    expected = weights * (scores.advantage - slate_advantage(scores, 1))
+    np.testing.assert_allclose(slate_scores(scores, "value", "single", 1), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(slate_scores(scores, "p", "single", 1), weights, rtol=1e-6)
 
 
 def test_single_consumption_survives_huge_logits() -> None:

@@ -283,6 +283,11 @@ class ServingMetrics:
         self.impressions_pending = declared.gauge(
             "moard_serving_impressions_pending", "Impressions waiting for the broker."
         )
+        self.proposed = declared.counter(
+            "moard_serving_proposed_total",
+            "Candidates proposed for requests that named none, by source.",
+            source=("nearest", "popular", "new", "random"),
+        )
         self.contents = declared.gauge("moard_serving_contents", "Contents in the resident matrix.")
         self.vectors_missing = declared.counter(
             "moard_serving_vectors_missing_total",

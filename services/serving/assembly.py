@@ -15,6 +15,7 @@ from libs.adapters.event_log import topic_specs
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.ports import ContentStore, PartitionReader, Producer, SnapshotStore, TopicAdmin, UserHistory
 from libs.errors import StoreUnavailable
+from libs.events.schema import MAX_CANDIDATES
 from libs.rl.action_space import ActionSpace
 from libs.rl.slates import Exploration
 from libs.text.vectors import TextVectors
@@ -23,6 +24,9 @@ from services.serving.contents_feed import ContentsFeed
 from services.serving.last_good import LastGood
 from services.serving.model_watcher import ModelWatcher
 from services.serving.outbox import Outbox
+from services.serving.popularity import Popularity
+from services.serving.proposals import SOURCES
+from services.serving.proposer import SEEN, Proposer
 from services.serving.recommender import Recommender
 from services.serving.settings import Settings
 from services.serving.users import Users
@@ -30,6 +34,9 @@ from services.serving.users import Users
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
+
+# More than are proposed, as the caller's exclusions and the user's history leave gaps.
+_GAPS = MAX_CANDIDATES + SEEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,13 @@ class Serving:
             deadline_s=sql_deadline_s,
             unknown_limit=settings.serving_unknown_contents,
             unknown_ttl_s=settings.serving_unknown_contents_ttl_ms / 1_000,
+            newest=settings.serving_propose_count + _GAPS,
+        )
+        self.popularity = Popularity(
+            ports.history,
+            kept=settings.serving_propose_count + _GAPS,
+            refresh_s=settings.serving_popular_refresh_ms / 1_000,
+            deadline_s=settings.serving_history_deadline_ms / 1_000,
         )
         self.feed = ContentsFeed(self.contents, ports.reader, settings.contents_partitions)
         self.watcher = ModelWatcher(
@@ -94,8 +108,17 @@ class Serving:
         )
         exploration = Exploration(settings.serving_temperature, settings.serving_epsilon, settings.serving_greedy)
         rng = rng or np.random.default_rng()
+        proposer = Proposer(
+            self.contents,
+            self.popularity,
+            self.metrics,
+            rng,
+            shares={source: getattr(settings, f"serving_propose_{source}") for source in SOURCES},
+            count=settings.serving_propose_count,
+            seen=settings.serving_propose_seen,
+        )
         self.recommender = Recommender(
-            self.users, self.contents, self.watcher, self.outbox, exploration, self.metrics, rng
+            self.users, self.contents, proposer, self.watcher, self.outbox, exploration, self.metrics, rng
         )
 
     def waiting_for(self) -> list[str]:
@@ -110,7 +133,7 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        tasks.append(self._spawn(self.watcher.run(), crashed))
+        tasks += [self._spawn(work, crashed) for work in (self.watcher.run(), self.popularity.run())]
         sending = self._spawn(self.outbox.run(), crashed)
         try:
             yield self

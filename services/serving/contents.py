@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 import structlog
-from jaxtyping import Float64
+from jaxtyping import Bool
 
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.ports import ContentStore, Outgoing, Record, StoredContent
@@ -18,6 +18,7 @@ from libs.events.topics import CONTENTS, content_key
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.text.vectors import TextVectors
 from services.serving.ranking import Candidates
+from services.serving.recency import Recency
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ class Contents:
         Hands a record to the background producer; False when its buffer is full.
     unknown_limit, unknown_ttl_s
         How many ids that SQL does not have are remembered, and for how many seconds.
+    newest
+        How many of the newest contents are kept in order.
 
     Notes
     -----
@@ -54,15 +57,16 @@ class Contents:
         deadline_s: float,
         unknown_limit: int,
         unknown_ttl_s: float,
+        newest: int,
     ) -> None:
         self.space = space
+        self.recency = Recency(space, newest)
         self._store = store
         self._publish = publish
         self._texts = texts
         self._metrics = metrics
         self._deadline_s = deadline_s
         self._known: set[int] = set()
-        self._published_ms: dict[int, int] = {}
         self._unknown = _Recently(unknown_limit, unknown_ttl_s)
         self._stranger = int(space.ensure([_STRANGER])[0])
 
@@ -75,7 +79,7 @@ class Contents:
     async def apply(self, records: Sequence[Record]) -> None:
         """Take in records of ``moard.contents``, a tombstone removing its content. What cannot be read is skipped."""
         decoded = [(record, _decoded(record)) for record in records]
-        await self._take([content for _, content in decoded if content is not None])
+        await self._take([(content, record.append_ms) for record, content in decoded if content is not None])
         for record, content in decoded:
             if content is None and record.value is None and record.key is not None and record.key.isdigit():
                 self.space.put(int(record.key), None, hidden=True)
@@ -114,19 +118,19 @@ class Contents:
         shown = ~self.space.hidden[indices]
         return Candidates(np.array(ids, np.int64)[shown], indices[shown])
 
-    def age_s(self, candidates: Candidates, now_ms: int) -> Float64[np.ndarray, "K"]:
-        """Return the seconds since each content was published, infinite where that is not known."""
-        published = (self._published_ms.get(content_id) for content_id in candidates.ids.tolist())
-        ages = (np.inf if at is None else (now_ms - at) / 1_000 for at in published)
-        return np.fromiter(ages, np.float64, len(candidates))
+    def showable(self, left_out: Iterable[int]) -> Bool[np.ndarray, "M"]:
+        """Return which contents may be proposed: those of the catalogue, neither hidden nor left out."""
+        showable: np.ndarray = self.recency.listed & ~self.space.hidden
+        showable[self.space.index(list(left_out))] = False  # padding, the index of unknown ones, is not listed anyway
+        return showable
 
     async def _adopt(self, found: Sequence[StoredContent]) -> None:
-        contents = [_of_store(stored) for stored in found]
+        contents, now_ms = [_of_store(stored) for stored in found], time.time_ns() // 1_000_000
         vectors = await self._vectors(contents, {item.content_id for item in found if item.embedding_broken})
         for content, vector in zip(contents, vectors, strict=True):
             if content.content_id in self._known:
                 continue  # the topic brought it in the meantime, and the topic is newer
-            self._put(content, vector)
+            self._put(content, vector, now_ms)
             record = Outgoing(CONTENTS, content_key(content.content_id), encode(self._completed(content, vector)))
             if not self._publish(record):
                 log.warning("contents.not_published", content_id=content.content_id)
@@ -140,15 +144,15 @@ class Contents:
             return content
         return dataclasses.replace(content, embedding=tuple(vector.tolist()), vector_version=self._texts.version)
 
-    async def _take(self, contents: Sequence[Content]) -> None:
-        for content, vector in zip(contents, await self._vectors(contents, frozenset()), strict=True):
-            self._put(content, vector)
+    async def _take(self, contents: Sequence[tuple[Content, int]]) -> None:
+        vectors = await self._vectors([content for content, _ in contents], frozenset())
+        for (content, append_ms), vector in zip(contents, vectors, strict=True):
+            self._put(content, vector, append_ms)
 
-    def _put(self, content: Content, vector: np.ndarray | None) -> None:
-        self.space.put(content.content_id, vector, content.hidden)
+    def _put(self, content: Content, vector: np.ndarray | None, came_ms: int) -> None:
+        index = self.space.put(content.content_id, vector, content.hidden)
+        self.recency.put(index, content.published_at_ms, came_ms)
         self._known.add(content.content_id)
-        if content.published_at_ms is not None:
-            self._published_ms[content.content_id] = content.published_at_ms
 
     async def _vectors(self, contents: Sequence[Content], broken: Iterable[int]) -> list[np.ndarray | None]:
         vectors = [self._given(content) for content in contents]

@@ -7,9 +7,11 @@ from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from libs.adapters.ports import Visit
+from libs.events.schema import MAX_HISTORY
 from services.serving import recommender
 from services.serving.bodies import answer, documented, read
 from services.serving.contents import Contents
+from services.serving.proposer import SEEN
 from services.serving.ranking import Ranking
 from services.serving.recommender import Recommender
 from services.serving.schemas import (
@@ -34,7 +36,7 @@ def rankings(recommend: Recommender, users: Users, contents: Contents) -> APIRou
     async def rank(request: Request) -> Response:
         """Choose a slate for one user, with the probability of each choice. Never waits for a store that is away."""
         body = await read(request, RankRequest)
-        visits = await users.recent(body.user_id)
+        visits = await users.recent(body.user_id, MAX_HISTORY if body.candidates is not None else SEEN)
         wanted = recommender.Request(body.user_id, body.candidates, body.size, body.exclude_ids, body.context)
         return answer(_rank_answer(await recommend.recommend(wanted, visits)))
 

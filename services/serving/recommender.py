@@ -10,6 +10,7 @@ import numpy as np
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.ports import Outgoing, Visit
 from libs.events.codec import encode
+from libs.events.schema import MAX_HISTORY
 from libs.events.topics import EVENTS, user_key
 from libs.rl.slates import Exploration
 from libs.rl.transitions import State
@@ -17,16 +18,20 @@ from services.serving.contents import Contents
 from services.serving.impressions import impression_of
 from services.serving.model_watcher import ModelWatcher
 from services.serving.outbox import Outbox
+from services.serving.proposer import Proposer
 from services.serving.ranking import Candidates, Cold, Model, Ranking, rank
 from services.serving.users import Users
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What shall be ranked for whom. ``known_only`` leaves out ids that the catalogue does not have."""
+    """What shall be ranked for whom, ``content_ids`` None leaving it to moard what to choose from.
+
+    ``known_only`` leaves out ids that the catalogue does not have.
+    """
 
     user_id: str
-    content_ids: Sequence[int]
+    content_ids: Sequence[int] | None
     size: int
     excluded: Sequence[int] = ()
     context: Mapping[str, float | str] = field(default_factory=dict)
@@ -57,6 +62,7 @@ class Recommender:
         self,
         users: Users,
         contents: Contents,
+        proposer: Proposer,
         watcher: ModelWatcher,
         outbox: Outbox,
         exploration: Exploration,
@@ -65,6 +71,7 @@ class Recommender:
     ) -> None:
         self._users = users
         self._contents = contents
+        self._proposer = proposer
         self._watcher = watcher
         self._outbox = outbox
         self._exploration = exploration
@@ -72,7 +79,7 @@ class Recommender:
         self._rng = rng
 
     async def recommend(self, request: Request, visits: Sequence[Visit] | None, user_certain: bool = True) -> Answer:
-        """Rank for one user whose history is ``visits``, None when it could not be read."""
+        """Rank for one user whose history is ``visits``, newest first, None when it could not be read."""
         answer = Answer()
         if visits is None:
             answer.degraded.append("history")
@@ -80,18 +87,24 @@ class Recommender:
             answer.degraded.append("users")
         now_ms = time.time_ns() // 1_000_000
         state = _state(visits or (), request.context, now_ms)
-        complete = await self._contents.resolve([*request.content_ids, *state.history])
+        complete = await self._contents.resolve([*(request.content_ids or ()), *state.history])
         if not complete:
             answer.degraded.append("catalogue")
-        # With SQL away nobody can tell an unknown content from one that was not read yet: it is ranked.
-        known_only = request.known_only and complete
-        candidates = self._contents.candidates(request.content_ids, request.excluded, known_only)
+        candidates = await self._candidates(request, state, visits or (), complete)
         if len(candidates):
             model = await self._model(candidates, answer, now_ms)
             answer.ranking = rank(candidates, state, model, self._exploration, request.size, self._rng)
             self._log(request, state, answer, now_ms)
         self._count(answer)
         return answer
+
+    async def _candidates(self, request: Request, state: State, visits: Sequence[Visit], complete: bool) -> Candidates:
+        """Return what to choose from."""
+        if request.content_ids is None:
+            return (await self._proposer.propose(state, visits, request.excluded)).candidates
+        # With SQL away nobody can tell an unknown content from one that was not read yet: it is ranked.
+        known_only = request.known_only and complete
+        return self._contents.candidates(request.content_ids, request.excluded, known_only)
 
     def warm_up(self) -> None:
         """Rank a full request once, so that the first caller does not pay for caches and lazy imports."""
@@ -119,7 +132,7 @@ class Recommender:
             counts = [0] * len(candidates)
             if "history" not in answer.degraded:
                 answer.degraded.append("history")
-        return Cold(np.array(counts, np.int64), self._contents.age_s(candidates, now_ms))
+        return Cold(np.array(counts, np.int64), self._contents.recency.age_s(candidates.indices, now_ms))
 
     def _log(self, request: Request, state: State, answer: Answer, now_ms: int) -> None:
         ranking = answer.ranking
@@ -137,6 +150,7 @@ class Recommender:
 
 
 def _state(visits: Sequence[Visit], context: Mapping[str, float | str], now_ms: int) -> State:
+    visits = visits[:MAX_HISTORY]
     return State(
         history=tuple(visit.content_id for visit in visits),
         history_age_s=tuple(max(0, now_ms - visit.timestamp_ms) / 1_000 for visit in visits),

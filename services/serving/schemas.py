@@ -29,8 +29,11 @@ class RankRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     user_id: UserId = Field(description="Any text; a user nobody has heard of is a cold one.")
-    candidates: Annotated[list[ContentId], MinLen(1), MaxLen(MAX_CANDIDATES)] = Field(
-        description="Content ids to choose from. One named twice counts once; hidden ones are left out."
+    candidates: Annotated[list[ContentId], MinLen(1), MaxLen(MAX_CANDIDATES)] | None = Field(
+        None,
+        description="Content ids to choose from. One named twice counts once; hidden ones are left out. Null or "
+        "absent: moard proposes contents of the catalogue, near to the user's history, popular, new, or drawn at "
+        "random, without those of the history.",
     )
     size: Annotated[Integer, Ge(1), Le(MAX_SLATE)] = Field(10, description="Contents to show, if there are as many.")
     exclude_ids: Annotated[list[ContentId], MaxLen(MAX_CANDIDATES)] = Field(

@@ -2,14 +2,17 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from libs.adapters.binding import is_loopback
 from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
+from libs.events.schema import MAX_CANDIDATES
 
 _ADMIN_PAGE = "http://localhost:3000"
 """Where the legacy admin page is served from while one develops (api.md)."""
+
+Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Settings(StackSettings):
@@ -34,6 +37,33 @@ class Settings(StackSettings):
     )
     serving_greedy: bool = Field(
         False, description="1 always takes the best slate: no exploration, and no off-policy evaluation of the log."
+    )
+    serving_propose_count: int = Field(
+        200,
+        ge=1,
+        le=MAX_CANDIDATES,
+        description="Contents considered for a request that names no candidates: enough to choose from, and scored in "
+        "half a millisecond.",
+    )
+    serving_propose_nearest: Share = Field(
+        0.5,
+        description="Share, relative to the other three, of contents nearest to the user's history by text vector; "
+        "without a history its places go to the others.",
+    )
+    serving_propose_popular: Share = Field(
+        0.25, description="Share of contents consumed most of late by everybody; a visit counts half after a week."
+    )
+    serving_propose_new: Share = Field(
+        0.2, description="Share of contents published, else changed, last: nobody can have consumed them yet."
+    )
+    serving_propose_random: Share = Field(
+        0.05, description="Share of contents drawn uniformly, so that every content of the catalogue keeps a chance."
+    )
+    serving_propose_seen: bool = Field(
+        False, description="1 proposes also what is in the user's history (the last 100), as songs are heard again."
+    )
+    serving_popular_refresh_ms: PositiveInt = Field(
+        5_000, description="Milliseconds between two readings of the popular list from Redis; no request waits for it."
     )
     serving_history_deadline_ms: PositiveInt = Field(
         50, description="Milliseconds Redis may take for a history; later the answer does without it and says so."
@@ -71,6 +101,14 @@ class Settings(StackSettings):
     state_path: str = Field(
         ".moard", description="Folder for what a process keeps between runs; serving keeps the last good snapshot."
     )
+
+    @field_validator("serving_propose_random")
+    @classmethod
+    def _some_share(cls, value: float, given: ValidationInfo) -> float:
+        others = (given.data.get(f"serving_propose_{source}", 0.0) for source in ("nearest", "popular", "new"))
+        if value + sum(others) <= 0:
+            raise ValueError("all shares of proposed contents are 0: set one of MOARD_SERVING_PROPOSE_* above 0")
+        return value
 
     @field_validator("serving_cors_origins", mode="before")
     @classmethod

@@ -46,11 +46,11 @@ class Users:
         self._remembered = remembered
         self._known: dict[str, None] = {}
 
-    async def recent(self, user_id: str) -> list[Visit] | None:
+    async def recent(self, user_id: str, limit: int = MAX_HISTORY) -> list[Visit] | None:
         """Return the newest visits, newest first, or None when Redis did not answer in time."""
         try:
             async with asyncio.timeout(self._history_deadline_s):
-                visits = await self._history.recent(user_id, MAX_HISTORY)
+                visits = await self._history.recent(user_id, limit)
         except (TimeoutError, StoreUnavailable) as error:
             log.warning("users.history_unavailable", error=repr(error))
             return None

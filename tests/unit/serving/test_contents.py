@@ -169,4 +169,4 @@ async def test_extreme_ids(world: WorldFactory, content_id: int) -> None:
         await w.put(Content(content_id=content_id, published_at_ms=1_000))
         candidates = w.serving.contents.candidates([content_id, 5])
         assert candidates.ids.tolist() == [content_id, 5]
-        assert w.serving.contents.age_s(candidates, 3_000).tolist() == [2.0, np.inf]
+        assert w.serving.contents.recency.age_s(candidates.indices, 3_000).tolist() == [2.0, np.inf]

@@ -196,7 +196,6 @@ async def test_contents_of_the_history_are_read_from_sql_too(world: WorldFactory
         ({"candidates": ["1"]}, "body.candidates.0"),
         ({"candidates": [1, -1]}, "body.candidates.1"),
         ({"candidates": [2**63]}, "body.candidates.0"),
-        ({"candidates": None}, "body.candidates"),
         ({"size": 0}, "body.size"),
         ({"size": 51}, "body.size"),
         ({"context": {"a": [1]}}, "body.context.a.constrained-str"),
@@ -213,7 +212,16 @@ async def test_a_wrong_field_is_named(world: WorldFactory, body: dict[str, Any],
 
 @pytest.mark.parametrize(
     "raw",
-    [b"", b"[", b"[]", b"null", b'{"user_id": "a"}', b'"\\ud800"', b"\xff", b'{"user_id":"\\ud800","candidates":[1]}'],
+    [
+        b"",
+        b"[",
+        b"[]",
+        b"null",
+        b'{"candidates": [1]}',
+        b'"\\ud800"',
+        b"\xff",
+        b'{"user_id":"\\ud800","candidates":[1]}',
+    ],
 )
 async def test_a_broken_body_is_the_callers_fault(world: WorldFactory, raw: bytes) -> None:
     async with world() as w:

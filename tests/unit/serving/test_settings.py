@@ -5,6 +5,7 @@ import subprocess
 import sys
 
 import pytest
+from pydantic import ValidationError
 
 from services.serving.settings import Settings
 
@@ -33,6 +34,14 @@ def test_the_admin_page_may_call_in_development_only(host: str, origins: tuple[s
 
 def test_an_empty_list_allows_nobody() -> None:
     assert settings(serving_cors_origins="").allowed_origins == ()
+
+
+def test_some_contents_must_be_proposed() -> None:
+    none = {f"serving_propose_{source}": 0 for source in ("nearest", "popular", "new", "random")}
+    with pytest.raises(ValidationError, match="MOARD_SERVING_PROPOSE_"):
+        settings(**none)
+    assert settings(**none | {"serving_propose_random": 2}).serving_propose_random == 2.0
+    assert settings(serving_propose_random=0).serving_propose_nearest > 0
 
 
 def run(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -71,6 +80,9 @@ def test_nothing_of_serving_imports_torch_or_gensim() -> None:
         ("MOARD_SERVING_PORT", "http", "MOARD_SERVING_PORT"),
         ("MOARD_SERVING_RULE", "best", "MOARD_SERVING_RULE"),
         ("MOARD_SERVING_TEMPERATURE", "0", "MOARD_SERVING_TEMPERATURE"),
+        ("MOARD_SERVING_PROPOSE_COUNT", "1001", "MOARD_SERVING_PROPOSE_COUNT"),
+        ("MOARD_SERVING_PROPOSE_NEW", "-0.1", "MOARD_SERVING_PROPOSE_NEW"),
+        ("MOARD_SERVING_PROPOSE_NEAREST", "inf", "MOARD_SERVING_PROPOSE_NEAREST"),
         ("MOARD_SERVING_HOST", "0.0.0.0", "MOARD_ALLOW_INSECURE"),
         ("MOARD_DOC2VEC_PATH", "/nonexistent", "MOARD_DOC2VEC_PATH"),
     ],

@@ -87,13 +87,18 @@ class World:
             self.log.append(Outgoing(CONTENTS, content_key(content.content_id), encode(content)))
         if hasattr(self, "serving"):
             await until(lambda: self.serving.contents.space.changes >= changes + len(contents))
-            assert all(content.content_id in self.serving.contents for content in contents)
+            await until(lambda: all(content.content_id in self.serving.contents for content in contents))
 
     async def publish(
-        self, version: int = 1_000, content_ids: tuple[int, ...] = (1, 2, 3), boost: float = 1.0, **fields: Any
+        self,
+        version: int = 1_000,
+        content_ids: tuple[int, ...] = (1, 2, 3),
+        boost: float = 1.0,
+        consumption: str = "multi",
+        **fields: Any,
     ) -> Snapshot:
         """Publish a random snapshot; wait until it serves, if serving runs."""
-        snapshot = random_snapshot(content_ids, VECTOR, seed=version)
+        snapshot = random_snapshot(content_ids, VECTOR, consumption, seed=version)
         snapshot = replace(snapshot, config={**snapshot.config, "exploration_boost": str(boost)})
         blob = encode_snapshot(snapshot)
         await self.snapshots.publish(meta_of(snapshot, blob, version, **fields), blob)

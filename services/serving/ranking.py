@@ -76,8 +76,13 @@ class Cold:
 
     def scores(self, state: State, candidates: Candidates, size: int) -> Scored:  # noqa: ARG002
         """Return popularity plus recency; the same for everybody."""
-        recency = np.exp2(-np.maximum(self.age_s, 0.0) / _RECENCY_HALF_LIFE_S)
-        return Scored((np.log1p(self.consumptions) + recency).astype(np.float32))
+        popularity, recency = self.parts()
+        return Scored((popularity + recency).astype(np.float32))
+
+    def parts(self) -> tuple[Float64[np.ndarray, "K"], Float64[np.ndarray, "K"]]:
+        """Return popularity and recency of each candidate, what scores add up from."""
+        recency: np.ndarray = np.exp2(-np.maximum(self.age_s, 0.0) / _RECENCY_HALF_LIFE_S)
+        return np.log1p(self.consumptions), recency
 
 
 Model: TypeAlias = Learned | Cold

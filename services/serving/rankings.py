@@ -37,7 +37,9 @@ def rankings(recommend: Recommender, users: Users, contents: Contents) -> APIRou
         """Choose a slate for one user, with the probability of each choice. Never waits for a store that is away."""
         body = await read(request, RankRequest)
         visits = await users.recent(body.user_id, MAX_HISTORY if body.candidates is not None else SEEN)
-        wanted = recommender.Request(body.user_id, body.candidates, body.size, body.exclude_ids, body.context)
+        wanted = recommender.Request(
+            body.user_id, body.candidates, body.size, body.exclude_ids, body.context, explain=body.explain
+        )
         return answer(_rank_answer(await recommend.recommend(wanted, visits)))
 
     @router.post(
@@ -78,15 +80,21 @@ async def _user(users: Users, user_id: str) -> tuple[list[Visit] | None, Existen
 
 
 def _rank_answer(found: recommender.Answer) -> dict[str, Any]:
-    ranking = found.ranking
-    return {
+    ranking, reasons = found.ranking, found.explanation
+    positions = [] if ranking is None else _positions(ranking)
+    answered: dict[str, Any] = {
         "impression_id": found.impression_id,
-        "slate": [] if ranking is None else _positions(ranking),
+        "slate": positions,
         "policy": None if ranking is None else ranking.policy,
         "arm": None if ranking is None else ranking.slate.arm,
         "snapshot_version": found.snapshot_version,
         "degraded": found.degraded,
     }
+    if reasons is not None:
+        answered["explanation"] = reasons.request
+        for position, reason in zip(positions, reasons.contents, strict=True):
+            position["explanation"] = reason
+    return answered
 
 
 def _positions(ranking: Ranking) -> list[dict[str, Any]]:

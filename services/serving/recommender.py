@@ -15,9 +15,11 @@ from libs.events.topics import EVENTS, user_key
 from libs.rl.slates import Exploration
 from libs.rl.transitions import State
 from services.serving.contents import Contents
+from services.serving.explanation import GIVEN, Explanation, explain
 from services.serving.impressions import impression_of
 from services.serving.model_watcher import ModelWatcher
 from services.serving.outbox import Outbox
+from services.serving.proposals import SOURCES
 from services.serving.proposer import Proposer
 from services.serving.ranking import Candidates, Cold, Model, Ranking, rank
 from services.serving.users import Users
@@ -27,7 +29,7 @@ from services.serving.users import Users
 class Request:
     """What shall be ranked for whom, ``content_ids`` None leaving it to moard what to choose from.
 
-    ``known_only`` leaves out ids that the catalogue does not have.
+    ``known_only`` leaves out ids that the catalogue does not have. ``explain`` asks for the reasons.
     """
 
     user_id: str
@@ -36,18 +38,21 @@ class Request:
     excluded: Sequence[int] = ()
     context: Mapping[str, float | str] = field(default_factory=dict)
     known_only: bool = False
+    explain: bool = False
 
 
 @dataclass(slots=True)
 class Answer:
     """A ranking and its impression id, both None when there was nothing to show.
 
-    ``degraded`` names the parts it had to do without (``metrics.DEGRADED_REASONS``).
+    ``degraded`` names the parts it had to do without (``metrics.DEGRADED_REASONS``). ``explanation`` is there if asked
+    for and something was shown.
     """
 
     ranking: Ranking | None = None
     impression_id: str | None = None
     degraded: list[str] = field(default_factory=list)
+    explanation: Explanation | None = None
 
     @property
     def snapshot_version(self) -> int:
@@ -90,21 +95,27 @@ class Recommender:
         complete = await self._contents.resolve([*(request.content_ids or ()), *state.history])
         if not complete:
             answer.degraded.append("catalogue")
-        candidates = await self._candidates(request, state, visits or (), complete)
+        candidates, sources = await self._candidates(request, state, visits or (), complete)
         if len(candidates):
             model = await self._model(candidates, answer, now_ms)
             answer.ranking = rank(candidates, state, model, self._exploration, request.size, self._rng)
+            if request.explain:
+                answer.explanation = explain(answer.ranking, model, state, self._contents.space, sources)
             self._log(request, state, answer, now_ms)
         self._count(answer)
         return answer
 
-    async def _candidates(self, request: Request, state: State, visits: Sequence[Visit], complete: bool) -> Candidates:
-        """Return what to choose from."""
+    async def _candidates(
+        self, request: Request, state: State, visits: Sequence[Visit], complete: bool
+    ) -> tuple[Candidates, Sequence[str]]:
+        """Return what to choose from and where each comes from."""
         if request.content_ids is None:
-            return (await self._proposer.propose(state, visits, request.excluded)).candidates
+            proposal = await self._proposer.propose(state, visits, request.excluded)
+            return proposal.candidates, [SOURCES[source] for source in proposal.sources.tolist()]
         # With SQL away nobody can tell an unknown content from one that was not read yet: it is ranked.
         known_only = request.known_only and complete
-        return self._contents.candidates(request.content_ids, request.excluded, known_only)
+        candidates = self._contents.candidates(request.content_ids, request.excluded, known_only)
+        return candidates, [GIVEN] * len(candidates)
 
     def warm_up(self) -> None:
         """Rank a full request once, so that the first caller does not pay for caches and lazy imports."""

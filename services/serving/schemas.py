@@ -4,7 +4,7 @@ from typing import Annotated
 from uuid import UUID
 
 from annotated_types import Ge, Le, MaxLen, MinLen
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, Strict
 
 from libs.events.schema import (
     MAX_CANDIDATES,
@@ -16,6 +16,7 @@ from libs.events.schema import (
     Integer,
     UserId,
 )
+from services.serving.explanation import ContentExplanation, RequestExplanation
 
 LATEST = "latest"
 """Name of whatever snapshot is current: the page puts it into URLs, the dashboard joins on it."""
@@ -42,6 +43,7 @@ class RankRequest(BaseModel):
     context: Annotated[dict[ContextName, ContextValue], MaxLen(MAX_CONTEXT)] = Field(
         default_factory=dict, description="What is known of this request: numbers and words by name."
     )
+    explain: Annotated[bool, Strict()] = Field(False, description="Say of every content shown why it is there.")
 
 
 class Position(BaseModel):
@@ -50,6 +52,7 @@ class Position(BaseModel):
     content_id: int
     score: float = Field(description="What it was ranked by; comparable within one answer only.")
     propensity: float = Field(description="Probability of this content here, given the positions before it.")
+    explanation: ContentExplanation | None = Field(None, description="With explain only.")
 
 
 class RankAnswer(BaseModel):
@@ -61,6 +64,7 @@ class RankAnswer(BaseModel):
     arm: str | None = Field(description="policy, uniform (drawn to explore) or greedy; null: nothing was shown.")
     snapshot_version: int = Field(description="Version of the snapshot that ranked, 0 without one.")
     degraded: list[str] = Field(description="Parts this answer had to do without.")
+    explanation: RequestExplanation | None = Field(None, description="With explain, if anything was shown.")
 
 
 class TopContentsRequest(BaseModel):

@@ -138,7 +138,7 @@ async def test_no_more_than_set_and_every_content_keeps_a_chance(world: WorldFac
 
 async def test_an_empty_catalogue_has_nothing_to_show(world: WorldFactory) -> None:
     async with world() as w:
-        found = await rank(w)
+        found = await rank(w, explain=True)
     assert (found["slate"], found["impression_id"], found["policy"]) == ([], None, None)
 
 
@@ -176,6 +176,9 @@ async def test_a_large_catalogue_is_searched_beside_the_loop_and_what_is_hidden_
         await w.history.append([("ann", Visit("e", 1, 1))])
         asked = asyncio.create_task(proposed(w))
         await until(started.is_set)
-        await w.put(Content(content_id=2, hidden=True), *(Content(content_id=i) for i in range(2_000, 4_000)))
+        await w.put(
+            Content(content_id=2, embedding=vector(2), hidden=True),
+            *(Content(content_id=i) for i in range(2_000, 4_000)),
+        )
         go_on.set()
         assert await asked == set(range(3, 31))

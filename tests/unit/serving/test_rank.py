@@ -196,6 +196,7 @@ async def test_contents_of_the_history_are_read_from_sql_too(world: WorldFactory
         ({"candidates": ["1"]}, "body.candidates.0"),
         ({"candidates": [1, -1]}, "body.candidates.1"),
         ({"candidates": [2**63]}, "body.candidates.0"),
+        ({"explain": 1}, "body.explain"),
         ({"size": 0}, "body.size"),
         ({"size": 51}, "body.size"),
         ({"context": {"a": [1]}}, "body.context.a.constrained-str"),

@@ -207,6 +207,51 @@ def test_a_click_in_redis_is_in_the_next_ranking(stack: Addresses, start: Callab
     assert answer["user_embedding"] == pytest.approx(vector(ids[0]), abs=1e-3)
 
 
+def test_candidates_are_proposed_and_explained(
+    fresh_stack: Callable[..., LocalStack], start: Callable[..., Running]
+) -> None:
+    """On a stack of its own: what is popular or new elsewhere would be proposed too."""
+    own = fresh_stack()
+    running, ids = start(own.addresses, MOARD_SERVING_POPULAR_REFRESH_MS="50"), list(range(1, 31))
+
+    async def clicks() -> None:
+        history = RedisUserHistory(own.addresses.redis_url)
+        now_ms = time.time_ns() // 1_000_000
+        others = [(f"user-{n}", Visit(f"p{n}", ids[5], now_ms)) for n in range(3)]
+        await history.append([("ann", Visit("e1", ids[0], now_ms)), *others])
+        await history.close()
+
+    def propose(**fields: Any) -> Any:
+        answer = running.post("rank", user_id="ann", size=29, explain=True, **fields)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def sources(found: Any) -> dict[int, str]:
+        return {position["content_id"]: position["explanation"]["source"] for position in found["slate"]}
+
+    asyncio.run(put(running, *(Content(content_id=i, embedding=tuple(vector(i))) for i in ids)))
+    asyncio.run(publish(running, 1_000, ids))
+    asyncio.run(clicks())
+    eventually(lambda: propose()["snapshot_version"] == 1_000, "the snapshot")
+    eventually(lambda: sources(propose()).get(ids[5]) == "popular", "what others clicked to be popular")
+    found = propose(exclude_ids=ids[20:])
+    assert sources(found).keys() == set(ids[1:20])  # without what ann has had, and what was excluded
+    assert set(sources(found).values()) == {"nearest", "popular", "new", "random"}
+    for position in found["slate"]:
+        reasons = position["explanation"]
+        assert reasons["choice_probability"] * reasons["advantage"] == pytest.approx(position["score"], abs=1e-5)
+        assert [neighbour["content_id"] for neighbour in reasons["nearest_history"]] == [ids[0]]
+
+    asyncio.run(put(running, Content(content_id=ids[5], hidden=True)))
+    eventually(lambda: ids[5] not in sources(propose()), "the hidden content to go")
+    (record,) = asyncio.run(
+        find(running, partition_of_user("ann"), lambda r: found["impression_id"].encode() in (r.value or b""))
+    )
+    logged = decode_event(record.value)
+    assert isinstance(logged, Impression)
+    assert set(logged.candidates) == set(ids[1:20])
+
+
 def test_redis_emptied_killed_and_back(fresh_stack: Callable[..., LocalStack], start: Callable[..., Running]) -> None:
     own = fresh_stack()
     running, ids = start(own.addresses), fresh_ids(3)

@@ -3,17 +3,29 @@
 import asyncio
 import time
 import uuid
+import zlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, inspect, make_url, select
+from sqlalchemy import Connection, Insert, event, inspect, make_url, select
 from sqlalchemy.dialects import mysql, sqlite
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
-from libs.adapters.content_tables import LEGACY, OWN, USERS, both, legacy_rows, merged, own_rows
+from libs.adapters.content_tables import (
+    LEGACY,
+    OWN,
+    USERS,
+    both,
+    legacy_fingerprints,
+    legacy_rows,
+    merged,
+    own_fingerprints,
+    own_rows,
+)
 from libs.adapters.ports import StoredContent
 from libs.adapters.vectors import to_octets
 from libs.errors import RefusedStart, StoreUnavailable
@@ -52,7 +64,8 @@ class SqlContentStore:
         async with self._connected() as connection:
             own, legacy = own_rows().where(OWN.c.content_id.in_(ids)), legacy_rows().where(LEGACY.c.id.in_(ids))
             rows = (await connection.execute(both(own, legacy) if self._has("contents") else own)).all()
-        return list(merged(list(rows), self._vector_size).values())
+        # A thousand legacy vectors are megabytes of JSON: not on the loop that answers rankings.
+        return list((await asyncio.to_thread(merged, list(rows), self._vector_size)).values())
 
     async def put(self, content: StoredContent) -> None:
         """Insert or replace one content in moard's own table."""
@@ -79,10 +92,23 @@ class SqlContentStore:
             own = own_rows().where(OWN.c.content_id > after).order_by(OWN.c.content_id).limit(limit)
             legacy = legacy_rows().where(LEGACY.c.id > after).order_by(LEGACY.c.id).limit(limit)
             rows = (await connection.execute(both(own, legacy) if self._has("contents") else own)).all()
-        # A page of legacy vectors is megabytes of JSON: not on the loop that answers rankings.
         contents = await asyncio.to_thread(merged, list(rows), self._vector_size)
         ids = sorted(contents)[:limit]
         return [contents[content_id] for content_id in ids], str(ids[-1]) if len(ids) == limit else None
+
+    async def fingerprints(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return id and fingerprint of the next contents by id, from checksums that the database computes.
+
+        A content with rows in both tables changes when either does.
+        """
+        async with self._connected() as connection:
+            own = own_fingerprints().where(OWN.c.content_id > after).order_by(OWN.c.content_id).limit(limit)
+            legacy = legacy_fingerprints().where(LEGACY.c.id > after).order_by(LEGACY.c.id).limit(limit)
+            rows = (await connection.execute(both(own, legacy) if self._has("contents") else own)).all()
+        sums: defaultdict[int, list[tuple[int | None, ...]]] = defaultdict(list)
+        for row in rows:
+            sums[row.id].append(tuple(row)[1:])
+        return [(content_id, hash(tuple(sums[content_id]))) for content_id in sorted(sums)[:limit]]
 
     async def user_exists(self, user_id: str) -> bool:
         """Return whether the users table has this UUID; False for text that is no UUID."""
@@ -118,9 +144,22 @@ def _engine(url: str) -> AsyncEngine:
     options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S}
     if make_url(url).get_backend_name() == "sqlite":
         options["connect_args"] = {"timeout": DEADLINE_S / 2}  # how long to wait for another process's write
-    else:
-        options |= {"pool_size": _POOL_SIZE, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
+        engine = create_async_engine(url, **options)
+        event.listen(engine.sync_engine, "connect", _teach_crc32)
+        return engine
+    options |= {"pool_size": _POOL_SIZE, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
     return create_async_engine(url, **options)
+
+
+def _teach_crc32(connection: Any, _: object) -> None:
+    connection.create_function("crc32", 1, _crc32, deterministic=True)
+
+
+def _crc32(value: object) -> int | None:
+    """Return what MySQL's function of this name does, for SQLite, which has none."""
+    if value is None or isinstance(value, bytes):
+        return None if value is None else zlib.crc32(value)
+    return zlib.crc32(str(value).encode())
 
 
 def _tables(connection: Connection) -> frozenset[str]:

@@ -225,6 +225,12 @@ class MemoryContentStore(_Switch):
         ids = sorted(content_id for content_id in self._contents if content_id > after)[:limit]
         return [self._contents[content_id] for content_id in ids], str(ids[-1]) if len(ids) == limit else None
 
+    async def fingerprints(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return id and hash of the next contents by id."""
+        self._require()
+        ids = sorted(content_id for content_id in self._contents if content_id > after)[:limit]
+        return [(content_id, hash(self._contents[content_id])) for content_id in ids]
+
     async def user_exists(self, user_id: str) -> bool:
         """Return whether this UUID is a user; False for text that is none."""
         self._require()

@@ -56,11 +56,28 @@ class IngestMetrics:
         self.rebuilds = declared.counter(
             "moard_projector_rebuilds_total", "Rebuilds of all histories after the store came back empty."
         )
+        self._declare_catalogue(declared)
         self.lag_records = declared.gauge(
             "moard_projector_consumer_lag_records",
             "Records of the partition the projector has not read yet.",
             topic=(),
             partition=(),
+        )
+
+    def _declare_catalogue(self, declared: Declared) -> None:
+        self.catalogue = declared.counter(
+            "moard_ingest_catalogue_contents_total",
+            "Contents published from the table, or removed because their row is gone.",
+            change=("published", "removed"),
+        )
+        self.removals_held = declared.gauge(
+            "moard_ingest_catalogue_removals_held",
+            "Contents whose row is gone and that stay, because too many went at once (MOARD_CATALOGUE_REMOVAL_SHARE).",
+        )
+        self.vectors_missing = declared.counter(
+            "moard_ingest_vectors_missing_total",
+            "Rows published whose own vector is missing or broken; computed from the text where a model is loaded.",
+            reason=("missing", "broken"),
         )
 
 

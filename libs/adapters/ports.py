@@ -258,6 +258,13 @@ class ContentStore(Protocol):
     async def changed_since(self, cursor: str | None, limit: int) -> tuple[list[StoredContent], str | None]:
         """Return the next page of all contents by id, and the cursor of the next page (None at the end)."""
 
+    async def fingerprints(self, after: int, limit: int) -> list[tuple[int, int]]:
+        """Return id and fingerprint of the next contents above an id, by id; fewer than ``limit`` at the end.
+
+        Equal while nothing of a content changes, different (but for one chance in 2³²) when anything does. Means
+        something within this process only.
+        """
+
     async def user_exists(self, user_id: str) -> bool:
         """Return whether the users table has this UUID; False for text that is no UUID."""
 

@@ -10,6 +10,10 @@ EVENTS = "moard.events"
 CONTENTS = "moard.contents"
 """The catalogue, compacted, keyed by content id in decimal."""
 
+FROM_TABLE = ("moard-source", b"table")
+"""Header of a content that SQL has too. Should its row go, the catalogue follower removes it; contents that a backend
+produces itself come without the header, and stay."""
+
 DEAD_LETTERS = "moard.events.dlq"
 """Records of the other two that could not be used, with origin and reason in their headers."""
 

@@ -15,6 +15,7 @@ from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import ContentStore, GroupReader, PartitionReader, Producer, TopicAdmin, UserHistory
 from libs.errors import StoreUnavailable
 from libs.text.vectors import TextVectors
+from services.ingest.announced import Announced
 from services.ingest.app import EventIntake, create_app
 from services.ingest.catalogue import CatalogueFollower
 from services.ingest.contents import ContentIntake
@@ -79,14 +80,15 @@ class Ingest:
         )
         self.follower = CatalogueFollower(
             ports.contents,
-            ports.catalogue_reader,
+            Announced(ports.catalogue_reader, settings.contents_partitions),
             ports.producer,
             ports.vectors,
             puts,
-            partitions=settings.contents_partitions,
+            self.metrics,
             page=settings.catalogue_page,
+            compared_page=settings.catalogue_compared_page,
             interval_s=settings.catalogue_interval_s,
-            full_interval_s=settings.catalogue_full_interval_s,
+            removal_share=settings.catalogue_removal_share,
         )
         self._registry = registry
 

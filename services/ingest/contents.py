@@ -11,7 +11,7 @@ from libs.errors import BadEvent, StoreUnavailable
 from libs.events.codec import encode
 from libs.events.problems import describe
 from libs.events.schema import Content, Number, TimestampMs
-from libs.events.topics import CONTENTS, content_key
+from libs.events.topics import CONTENTS, FROM_TABLE, content_key
 from libs.text.vectors import TextVectors
 from services.ingest.puts import Puts
 from services.ingest.vectors import with_vector
@@ -114,8 +114,8 @@ def content_of(stored: StoredContent) -> Content:
 
 
 def record_of(content: Content) -> Outgoing:
-    """Return the record that announces a content."""
-    return Outgoing(CONTENTS, content_key(content.content_id), encode(content))
+    """Return the record that announces a content which the table has."""
+    return Outgoing(CONTENTS, content_key(content.content_id), encode(content), (FROM_TABLE,))
 
 
 def _parse(content_id: str, body: bytes, vector_size: int) -> StoredContent:

@@ -14,7 +14,7 @@ from libs.adapters.ports import ContentStore, Outgoing, Record, StoredContent
 from libs.errors import BadEvent, RefusedStart, StoreUnavailable
 from libs.events.codec import decode_content, encode
 from libs.events.schema import Content
-from libs.events.topics import CONTENTS, content_key
+from libs.events.topics import CONTENTS, FROM_TABLE, content_key
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.text.vectors import TextVectors
 from services.serving.ranking import Candidates
@@ -131,7 +131,8 @@ class Contents:
             if content.content_id in self._known:
                 continue  # the topic brought it in the meantime, and the topic is newer
             self._put(content, vector, now_ms)
-            record = Outgoing(CONTENTS, content_key(content.content_id), encode(self._completed(content, vector)))
+            value = encode(self._completed(content, vector))
+            record = Outgoing(CONTENTS, content_key(content.content_id), value, (FROM_TABLE,))
             if not self._publish(record):
                 log.warning("contents.not_published", content_id=content.content_id)
         self._metrics.contents.set(len(self._known))

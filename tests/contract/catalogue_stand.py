@@ -1,5 +1,6 @@
 """A catalogue under test: the legacy tables as the backend makes them, and the store over them."""
 
+import dataclasses
 import json
 import uuid
 from dataclasses import dataclass, field
@@ -73,6 +74,24 @@ class Catalogue:
             " VALUES (:id, :title, :description, :embedding, :type, :published_at)"
         )
         await execute(self.url, (insert, {"id": content_id, "embedding": written, **row}))
+
+    async def backend_changes(self, content_id: int, column: str, value: object) -> None:
+        """Update one column of a row as the backend does: nothing else tells that it changed."""
+        if self.url is None:
+            names = {"type": "kind", "published_at": "published_at_ms"}
+            known = self.store._contents[content_id]  # type: ignore[attr-defined]
+            change: dict[str, Any] = {names.get(column, column): value}
+            self.store._contents[content_id] = dataclasses.replace(known, **change)  # type: ignore[attr-defined]
+            return
+        update = f"UPDATE contents SET {column} = :value WHERE id = :id"
+        await execute(self.url, (update, {"id": content_id, "value": value}))
+
+    async def backend_deletes(self, content_id: int) -> None:
+        """Delete a row as the backend does."""
+        if self.url is None:
+            del self.store._contents[content_id]  # type: ignore[attr-defined]
+            return
+        await execute(self.url, ("DELETE FROM contents WHERE id = :id", {"id": content_id}))
 
     async def backend_knows(self, user: uuid.UUID) -> None:
         if self.url is None:

@@ -1,6 +1,8 @@
 """What ingest and serving rely on of the catalogue, held against MariaDB, SQLite and the twin."""
 
+import dataclasses
 import uuid
+from typing import Any
 
 import pytest
 
@@ -112,6 +114,72 @@ async def _page(catalogue: Catalogue, cursor: str | None, found: list[StoredCont
     contents, following = await catalogue.store.changed_since(cursor, 2)
     found += contents
     return following
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("title", "T"),
+        ("title", None),
+        ("description", ""),
+        ("embedding", "[1, 2, 4]"),
+        ("embedding", "[1, 2, 3"),
+        ("embedding", None),
+        ("type", "news"),
+        ("published_at", "2024-01-01 00:00:01"),
+    ],
+)
+async def test_any_change_of_a_backend_row_changes_its_fingerprint_alone(
+    catalogue: Catalogue, column: str, value: object
+) -> None:
+    for content_id in (5, 6):
+        await catalogue.backend_has(content_id, [1, 2, 3])
+    before = dict(await catalogue.store.fingerprints(-1, 10))
+    assert dict(await catalogue.store.fingerprints(-1, 10)) == before
+    await catalogue.backend_changes(5, column, value)
+    after = dict(await catalogue.store.fingerprints(-1, 10))
+    assert after[5] != before[5]
+    assert after[6] == before[6]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"title": "T"},
+        {"description": "D"},
+        {"embedding": (1.0, 2.0, 4.0)},
+        {"kind": "k"},
+        {"hidden": True},
+        {"published_at_ms": 5},
+        {"vector_version": "v2"},
+    ],
+)
+async def test_any_change_of_ones_own_row_changes_its_fingerprint(
+    catalogue: Catalogue, changed: dict[str, Any]
+) -> None:
+    content = StoredContent(5, title="t", embedding=(1.0, 2.0, 3.0))
+    await catalogue.store.put(content)
+    before = await catalogue.store.fingerprints(-1, 10)
+    await catalogue.store.put(content)
+    assert await catalogue.store.fingerprints(-1, 10) == before
+    await catalogue.store.put(dataclasses.replace(content, **changed))
+    assert await catalogue.store.fingerprints(-1, 10) != before
+
+
+async def test_fingerprints_come_in_pages_by_id_each_content_once(catalogue: Catalogue) -> None:
+    for content_id in (1, 3, 5, 7, 9):
+        await catalogue.backend_has(content_id)
+    for content_id in (2, 5, 10):
+        await catalogue.store.put(StoredContent(content_id, title="ours"))
+    pages = [await catalogue.store.fingerprints(after, 3) for after in (-1, 3, 9, 10)]
+    assert [[content_id for content_id, _ in page] for page in pages] == [[1, 2, 3], [5, 7, 9], [10], []]
+
+
+async def test_a_deleted_row_has_no_fingerprint(catalogue: Catalogue) -> None:
+    await catalogue.backend_has(1)
+    await catalogue.backend_has(2)
+    await catalogue.backend_deletes(1)
+    assert [content_id for content_id, _ in await catalogue.store.fingerprints(-1, 10)] == [2]
 
 
 async def test_users_are_known_by_uuid(catalogue: Catalogue) -> None:

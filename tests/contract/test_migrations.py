@@ -50,6 +50,7 @@ async def test_a_store_without_legacy_tables_works(database: str) -> None:
     await store.put(StoredContent(1, title="a"))
     assert await store.get([1, 2]) == [StoredContent(1, title="a")]
     assert await store.changed_since(None, 10) == ([StoredContent(1, title="a")], None)
+    assert [content_id for content_id, _ in await store.fingerprints(-1, 10)] == [1]
     assert not await store.user_exists("5f2b1f3e-8a55-4f4e-9d0a-0a8f6d2b4b11")
     await store.close()
 

@@ -3,7 +3,7 @@
 import asyncio
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 
 import numpy as np
 import structlog
@@ -17,6 +17,7 @@ from libs.events.schema import Content
 from libs.events.topics import CONTENTS, FROM_TABLE, content_key
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.text.vectors import TextVectors
+from services.serving.missing_vectors import MissingVectors
 from services.serving.ranking import Candidates
 from services.serving.recency import Recency
 
@@ -63,7 +64,7 @@ class Contents:
         self.recency = Recency(space, newest)
         self._store = store
         self._publish = publish
-        self._texts = texts
+        self._missing = None if texts is None else MissingVectors(texts)
         self._metrics = metrics
         self._deadline_s = deadline_s
         self._known: set[int] = set()
@@ -79,27 +80,33 @@ class Contents:
     async def apply(self, records: Sequence[Record]) -> None:
         """Take in records of ``moard.contents``, a tombstone removing its content. What cannot be read is skipped."""
         decoded = [(record, _decoded(record)) for record in records]
-        await self._take([(content, record.append_ms) for record, content in decoded if content is not None])
+        self._take([(content, record.append_ms) for record, content in decoded if content is not None])
         for record, content in decoded:
             if content is None and record.value is None and record.key is not None and record.key.isdigit():
-                self.space.put(int(record.key), None, hidden=True)
-                self._known.add(int(record.key))  # removed, not unknown: SQL is not asked
+                removed = Content(content_id=int(record.key), hidden=True)  # not unknown: SQL is not asked
+                self._put(removed, None, record.append_ms)
         self._metrics.contents.set(len(self._known))
 
     async def resolve(self, content_ids: Iterable[int]) -> bool:
-        """Read ids that are not resident from SQL, in one query; False when SQL did not answer in time."""
+        """Read ids that are not resident from SQL, in one query; False when SQL did not answer in time.
+
+        Vectors that have to be computed get the rest of that time; what takes longer comes after this ranking.
+        """
         missing = [content_id for content_id in content_ids if content_id not in self._known]
         missing = [content_id for content_id in missing if content_id not in self._unknown] if missing else missing
         if not missing:
             return True
         try:
-            async with asyncio.timeout(self._deadline_s):
+            async with asyncio.timeout(self._deadline_s) as deadline:
                 found = await self._store.get(missing)
         except (TimeoutError, StoreUnavailable, RefusedStart) as error:  # refused: its tables are being made
             log.warning("contents.sql_unavailable", ids=len(missing), error=repr(error))
             return False
         self._unknown.add(set(missing) - {content.content_id for content in found})
-        await self._adopt(found)
+        computing = self._adopt(found)
+        if computing is not None:
+            left_s = (deadline.when() or 0.0) - asyncio.get_running_loop().time()
+            await asyncio.wait([computing], timeout=max(0.0, left_s))
         return True
 
     def candidates(
@@ -124,49 +131,60 @@ class Contents:
         showable[self.space.index(list(left_out))] = False  # padding, the index of unknown ones, is not listed anyway
         return showable
 
-    async def _adopt(self, found: Sequence[StoredContent]) -> None:
-        contents, now_ms = [_of_store(stored) for stored in found], time.time_ns() // 1_000_000
-        vectors = await self._vectors(contents, {item.content_id for item in found if item.embedding_broken})
-        for content, vector in zip(contents, vectors, strict=True):
-            if content.content_id in self._known:
-                continue  # the topic brought it in the meantime, and the topic is newer
-            self._put(content, vector, now_ms)
-            value = encode(self._completed(content, vector))
-            record = Outgoing(CONTENTS, content_key(content.content_id), value, (FROM_TABLE,))
-            if not self._publish(record):
-                log.warning("contents.not_published", content_id=content.content_id)
+    def _adopt(self, found: Sequence[StoredContent]) -> asyncio.Task[None] | None:
+        # What the topic brought in the meantime is newer.
+        rows = [stored for stored in found if stored.content_id not in self._known]
+        contents = [_of_store(stored) for stored in rows]
+        broken = {stored.content_id for stored in rows if stored.embedding_broken}
+        now_ms = time.time_ns() // 1_000_000
+        lacking = self._put_all([(content, now_ms) for content in contents], broken)
+        later = {content.content_id for content in lacking} if self._missing is not None else set()
+        for content in contents:
+            if content.content_id not in later:
+                usable = self._given(content) is not None
+                self._announce(content if usable else dataclasses.replace(content, embedding=None))
         self._metrics.contents.set(len(self._known))
+        return self._missing.compute(lacking, self._completed) if self._missing is not None and lacking else None
 
-    def _completed(self, content: Content, vector: np.ndarray | None) -> Content:
-        """Return the content as everybody should see it: with the vector that ranks it here."""
-        if vector is None:
-            return dataclasses.replace(content, embedding=None)
-        if self._given(content) is not None or self._texts is None:
-            return content
-        return dataclasses.replace(content, embedding=tuple(vector.tolist()), vector_version=self._texts.version)
+    def _take(self, contents: Sequence[tuple[Content, int]]) -> None:
+        lacking = self._put_all(contents, frozenset())
+        if self._missing is not None and lacking:
+            self._missing.compute(lacking, self._put_vector)
 
-    async def _take(self, contents: Sequence[tuple[Content, int]]) -> None:
-        vectors = await self._vectors([content for content, _ in contents], frozenset())
-        for (content, append_ms), vector in zip(contents, vectors, strict=True):
-            self._put(content, vector, append_ms)
+    def _put_all(self, contents: Sequence[tuple[Content, int]], broken: Container[int]) -> list[Content]:
+        """Make these resident, each with the time it came; return, and count, those without a usable vector."""
+        lacking: dict[int, Content] = {}
+        for content, came_ms in contents:
+            vector = self._given(content)
+            self._put(content, vector, came_ms)
+            lacking.pop(content.content_id, None)
+            if vector is None:
+                lacking[content.content_id] = content
+                is_broken = content.embedding is not None or content.content_id in broken
+                self._metrics.vectors_missing.labels("broken" if is_broken else "missing").inc()
+        return list(lacking.values())
 
     def _put(self, content: Content, vector: np.ndarray | None, came_ms: int) -> None:
+        if self._missing is not None:
+            self._missing.forget(content.content_id)
         index = self.space.put(content.content_id, vector, content.hidden)
         self.recency.put(index, content.published_at_ms, came_ms)
         self._known.add(content.content_id)
 
-    async def _vectors(self, contents: Sequence[Content], broken: Iterable[int]) -> list[np.ndarray | None]:
-        vectors = [self._given(content) for content in contents]
-        lacking = [at for at, vector in enumerate(vectors) if vector is None]
-        for at in lacking:
-            content = contents[at]
-            is_broken = content.embedding is not None or content.content_id in broken
-            self._metrics.vectors_missing.labels("broken" if is_broken else "missing").inc()
-        if lacking and self._texts is not None:
-            documents = [(contents[at].title, contents[at].description) for at in lacking]
-            for at, vector in zip(lacking, await self._texts.many(documents), strict=True):
-                vectors[at] = vector
-        return vectors
+    def _put_vector(self, content: Content, vector: np.ndarray) -> None:
+        self.space.put(content.content_id, vector, content.hidden)
+
+    def _completed(self, content: Content, vector: np.ndarray) -> None:
+        """Make a computed vector resident, and let everybody see the content with it."""
+        assert self._missing is not None  # noqa: S101 - it has just computed this
+        self._put_vector(content, vector)
+        values = tuple(vector.tolist())
+        self._announce(dataclasses.replace(content, embedding=values, vector_version=self._missing.version))
+
+    def _announce(self, content: Content) -> None:
+        record = Outgoing(CONTENTS, content_key(content.content_id), encode(content), (FROM_TABLE,))
+        if not self._publish(record):
+            log.warning("contents.not_published", content_id=content.content_id)
 
     def _given(self, content: Content) -> np.ndarray | None:
         if content.embedding is None or len(content.embedding) != self.space.vector_size:

@@ -1,6 +1,7 @@
 """The resident catalogue: from the topic, from SQL, and what becomes of contents without a usable vector."""
 
 import asyncio
+import threading
 
 import numpy as np
 import pytest
@@ -126,6 +127,19 @@ class TestFromSql:
             assert not await w.serving.contents.resolve([1])
 
 
+class SlowModel(EchoModel):
+    """Answers when a test lets it."""
+
+    def __init__(self) -> None:
+        self.may_answer = threading.Event()
+        self.asked = threading.Event()
+
+    def infer(self, title: str, description: str = "") -> np.ndarray:
+        self.asked.set()
+        assert self.may_answer.wait(20)
+        return super().infer(title, description)
+
+
 class TestWithoutAUsableVector:
     async def test_no_text_model(self, world: WorldFactory) -> None:
         broken = [StoredContent(1, "Title"), StoredContent(2, "Title", embedding_broken=True)]
@@ -142,10 +156,38 @@ class TestWithoutAUsableVector:
             await w.serving.contents.resolve([1])
             await w.put(Content(content_id=2, title="ab", embedding=(1.0,)))
             assert row(w, 1)[:3] == [5.0, 4.0, 1.0]
-            assert row(w, 2)[:3] == [2.0, 0.0, 1.0]
+            await until(lambda: row(w, 2)[:3] == [2.0, 0.0, 1.0])
             content = {content.content_id: content for content in await published(w, 2)}[1]
         assert content.embedding == (5.0, 4.0, *[1.0] * (VECTOR - 2))
         assert content.vector_version == "echo"
+
+    async def test_a_slow_model_is_not_waited_for_and_publishes_when_it_is_done(self, world: WorldFactory) -> None:
+        model = SlowModel()
+        stored = [StoredContent(1, "Title"), StoredContent(2, "Title", embedding=vector(2))]
+        texts = TextVectors(model)
+        async with world(store=MemoryContentStore(stored), texts=texts, serving_database_deadline_ms=100) as w:
+            assert await w.serving.contents.resolve([1, 2])
+            assert not any(row(w, 1))
+            assert row(w, 2) == list(vector(2))
+            assert [content.content_id for content in await published(w, 1)] == [2]
+            model.may_answer.set()
+            assert [content.embedding for content in await published(w, 2)][1] == (5.0, 0.0, *[1.0] * (VECTOR - 2))
+            assert row(w, 1)[:2] == [5.0, 0.0]
+
+    async def test_what_is_newer_than_a_text_is_not_overwritten_by_its_vector(self, world: WorldFactory) -> None:
+        model = SlowModel()
+        async with world(texts=TextVectors(model)) as w:
+            await w.put(Content(content_id=1, title="Old"), Content(content_id=2, title="Old"))
+            await until(model.asked.is_set)
+            await w.put(Content(content_id=1, title="New", embedding=vector(1), hidden=True))
+            assert len(w.serving.contents.candidates([1])) == 0  # hidden at once, whatever the model is doing
+            w.log.append(Outgoing(CONTENTS, content_key(2), None))
+            await until(lambda: len(w.serving.contents.candidates([2])) == 0)
+            model.may_answer.set()
+            await w.put(Content(content_id=3, title="New"))
+            await until(lambda: any(row(w, 3)))
+            assert row(w, 1) == list(vector(1))
+            assert not any(row(w, 2))
 
     async def test_a_vector_beyond_single_precision_is_broken(self, world: WorldFactory) -> None:
         async with world(store=MemoryContentStore([StoredContent(1, embedding=(1e300,) * VECTOR)])) as w:

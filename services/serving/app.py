@@ -40,7 +40,7 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
     _add_probes(app, serving)
     app.include_router(rankings(serving.recommender, serving.users, serving.contents), prefix="/api/v1")
     app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
-    app.include_router(embeddings(serving.texts), prefix="/api/v1")
+    app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
     install_edges(app, serving.metrics.http, serving.registry, body_max_bytes=serving.settings.serving_body_max_bytes)
     # Last, and so around the others: a browser may read errors too.
     app.add_middleware(

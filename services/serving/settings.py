@@ -95,6 +95,12 @@ class Settings(StackSettings):
     serving_body_max_bytes: PositiveInt = Field(
         2_000_000, description="Longest request body in bytes: 300 contents of predict/bulk as JSON, 1,600 as float32."
     )
+    serving_embedding_texts: int = Field(
+        2_000,
+        ge=MAX_CANDIDATES,
+        description="Texts of embedding calls in work at once; a call beyond gets 503. Two full bulk calls: at 3 ms "
+        "for each text, six seconds of the one thread that infers.",
+    )
     doc2vec_path: str = Field(
         "", description="Folder of a trained Doc2Vec model; empty: embedding calls answer 503, vectors must be given."
     )

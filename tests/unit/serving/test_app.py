@@ -1,8 +1,10 @@
 """The HTTP face: probes, documentation, CORS, errors, embeddings, draining."""
 
 import asyncio
+import threading
 from typing import Any
 
+import numpy as np
 import pytest
 
 from libs.adapters.memory import MemoryLog
@@ -173,6 +175,44 @@ class TestEmbeddings:
             assert (await w.client.post(self.PATH, json={"title": "a"})).status_code == 503
             assert (await w.client.post(self.PATH + "/bulk", json={"contents": []})).status_code == 503
             assert (await w.client.post(self.PATH, json={})).status_code == 422
+
+    async def test_a_bulk_holds_up_neither_other_calls_nor_single_texts_and_cannot_pile_up(
+        self, world: WorldFactory
+    ) -> None:
+        model = OneByOne()
+        texts, bulk = TextVectors(model), {"contents": [{"title": "bulk"}] * 1_000}
+        async with world(texts=texts) as w:
+            bulks = [asyncio.create_task(w.client.post(self.PATH + "/bulk", json=bulk)) for _ in range(2)]
+            await until(lambda: model.inferred)
+            for _ in range(10):
+                assert (await w.client.get("/healthz")).status_code == 200
+                ranked = await w.client.post("/api/v1/rank", json={"user_id": "a", "candidates": [1]})
+                assert ranked.status_code == 200
+            full = await w.client.post(self.PATH, json={"title": "one too many"})
+            assert (full.status_code, full.headers["retry-after"]) == (503, "2")
+            model.allowed.release(2_000)
+            assert [(await sent).status_code for sent in bulks] == [200, 200]
+
+            last = asyncio.create_task(w.client.post(self.PATH + "/bulk", json=bulk))
+            await until(lambda: len(model.inferred) > 2_000)
+            single = asyncio.create_task(w.client.post(self.PATH, json={"title": "one"}))
+            await until(lambda: texts._thread._work_queue.qsize() == 1)
+            model.allowed.release(1_001)
+            assert [(await sent).status_code for sent in (single, last)] == [200, 200]
+            assert model.inferred[2_001] == "one"
+
+
+class OneByOne(EchoModel):
+    """Infers as often as a test allows."""
+
+    def __init__(self) -> None:
+        self.allowed = threading.Semaphore(0)
+        self.inferred: list[str] = []
+
+    def infer(self, title: str, description: str = "") -> np.ndarray:
+        self.inferred.append(title)
+        assert self.allowed.acquire(timeout=20)
+        return super().infer(title, description)
 
 
 async def test_impressions_are_flushed_when_serving_stops(world: WorldFactory) -> None:

@@ -8,8 +8,13 @@ from typing import Final
 MAX_TOKENS: Final = 2_000
 """Words of one text that count, from its beginning: bounds the time to infer its vector (about 0.1 s)."""
 
-_INVISIBLE: Final = re.compile(r"<(script|style)\b[^>]*>.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+MAX_CHARACTERS: Final = 50_000
+"""Characters of one text that are looked at: more than any content on the wire has."""
+
+_INVISIBLE: Final = re.compile(r"<(script|style)\b[^<>]*>.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _TAG: Final = re.compile(r"<!--.*?(?:-->|$)|</?[a-zA-Z!][^<>]*>", re.DOTALL)
+# They stand inside words and are not seen: soft hyphen, joiners, byte order mark.
+_UNSEEN: Final = dict.fromkeys(map(ord, "\u00ad\u200c\u200d\u2060\ufeff"))
 _WORD: Final = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 # Scripts in which blanks do not part what belongs together: Hangul, kana and Han.
 _JOINED: Final = re.compile(r"[가-힣\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff]+")
@@ -32,7 +37,7 @@ def tokens(text: str) -> list[str]:
     >>> tokens("서울에서")
     ['서울에서', '서울', '울에', '에서']
     """
-    plain = html.unescape(_TAG.sub(" ", _INVISIBLE.sub(" ", text)))
+    plain = html.unescape(_TAG.sub(" ", _INVISIBLE.sub(" ", text[:MAX_CHARACTERS]))).translate(_UNSEEN)
     found: list[str] = []
     for word in _WORD.findall(unicodedata.normalize("NFKC", plain).lower()):
         found.append(word.replace("’", "'"))

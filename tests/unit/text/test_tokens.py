@@ -19,6 +19,13 @@ from libs.text.tokens import MAX_TOKENS, text_of, tokens
         ("<script>never closed", []),
         ("서울", ["서울"]),
         ("서울에서 AI로", ["서울에서", "서울", "울에", "에서", "ai로"]),
+        ("서울은 서울을", ["서울은", "서울", "울은", "서울을", "서울", "울을"]),
+        ("인공\u3000지능\n뉴스", ["인공", "지능", "뉴스"]),
+        ("인공지능", ["인공지능", "인공", "공지", "지능"]),
+        ("ﾊﾝｸﾞﾙ", ["ハングル", "ハン", "ング", "グル"]),
+        ("so\u00adcial co\u200dop \ufeffstart", ["social", "coop", "start"]),
+        ("Caf\u0065\u0301 CAFÉ", ["café", "café"]),
+        ("서울&nbsp;<b>여행</b>&#44608;치", ["서울", "여행", "김치"]),
         ("東京都", ["東京都", "東京", "京都"]),
     ],
 )
@@ -41,6 +48,8 @@ def test_any_text_has_words_or_none(text: str) -> None:
 
 @pytest.mark.timeout(60)
 def test_a_hostile_text_comes_to_an_end() -> None:
+    for text in ("<script " * 250_000, "</script " * 250_000, "<script>" + "</script   " * 200_000):
+        tokens(text)
     for text in ("<" * 20_000, "<a " * 7_000, "<!--" * 5_000, "<script>" * 2_500, "&" * 20_000, "가" * 20_000):
         assert len(tokens(text)) <= MAX_TOKENS
 

@@ -1,1 +1,1 @@
-"""Text vectors of contents. ``doc2vec`` is the only module that imports gensim."""
+"""Text vectors of contents. Only ``doc2vec`` and ``gensim_file`` import gensim."""

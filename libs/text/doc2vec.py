@@ -4,19 +4,22 @@ The distributed bag of words (PV-DBOW) without word vectors: a text's vector lea
 against distributed memory (PV-DM) on gensim's Lee corpus: the one half of a text finds its other half among 300 in
 280 cases instead of 155, and only one matrix has to be kept.
 
+A model of either kind that gensim trained elsewhere can be imported (``gensim_file``).
+
 Training and inference see texts through ``tokens.text_of`` and ``tokens.tokens``, nothing else.
 """
 
 import copy
 import hashlib
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from gensim.models.callbacks import CallbackAny2Vec
 from gensim.models.doc2vec import Doc2Vec, TaggedDocument
-from gensim.models.doc2vec_inner import train_document_dbow
+from gensim.models.doc2vec_inner import train_document_dbow, train_document_dm
 from jaxtyping import Float32
 
 from libs.text.model_folder import Inference, ModelParts, load_parts, save_parts
@@ -27,8 +30,6 @@ __all__ = ["Doc2VecModel", "text_of", "train"]
 Vector = Float32[np.ndarray, "D"]
 
 _NEGATIVE: Final = 5  # gensim's default
-_ALPHA: Final = 0.025  # gensim's defaults: the rate of the first pass, and of the last
-_MIN_ALPHA: Final = 0.0001
 
 
 def train(
@@ -72,7 +73,8 @@ def train(
     corpus = [TaggedDocument(tokens(text), [tag]) for tag, (_, text) in enumerate(sorted(documents))]
     if not any(document.words for document in corpus):
         raise ValueError("there is no text to train on")
-    rates = {"alpha": _ALPHA, "min_alpha": _MIN_ALPHA, "negative": _NEGATIVE}
+    how = Inference(epochs=epochs, negative=_NEGATIVE, sample=sample)
+    rates = {"alpha": how.alpha, "min_alpha": how.min_alpha, "negative": how.negative}
     model = Doc2Vec(
         vector_size=vector_size, dm=0, seed=seed, workers=workers, min_count=min_count, sample=sample, **rates
     )
@@ -80,7 +82,7 @@ def train(
     if not model.wv.index_to_key:
         raise ValueError(f"no word occurs {min_count} times: give more texts, or a lower min_count")
     model.train(corpus, total_examples=len(corpus), epochs=epochs, callbacks=[_Progress(progress, epochs)])
-    return Doc2VecModel(_parts(model, Inference(epochs=epochs, negative=_NEGATIVE, sample=sample)))
+    return Doc2VecModel(parts_of(model, how))
 
 
 class Doc2VecModel:
@@ -103,6 +105,11 @@ class Doc2VecModel:
     def version(self) -> str:
         """Hash of the model's contents; the ``vector_version`` of the vectors it infers."""
         return self._parts.version
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words it knows."""
+        return self._parts.words
 
     @property
     def vector_size(self) -> int:
@@ -133,43 +140,45 @@ class Doc2VecModel:
         model.random = np.random.RandomState(int.from_bytes(digest, "little"))
         size = self.vector_size
         vector = ((model.random.random_sample((1, size)) - 0.5) / size).astype(np.float32)
-        unlocked, work = np.ones(1, np.float32), np.zeros(size, np.float32)
-        for alpha in np.linspace(_ALPHA, _MIN_ALPHA, self._parts.inference.epochs):
-            train_document_dbow(
-                model,
-                words,
-                [0],
-                float(alpha),
-                work,
-                learn_words=False,
-                learn_hidden=False,
-                doctag_vectors=vector,
-                doctags_lockf=unlocked,
-            )
+        how = self._parts.inference
+        frozen = {"learn_words": False, "learn_hidden": False}
+        own = {"doctag_vectors": vector, "doctags_lockf": np.ones(1, np.float32), "work": np.zeros(size, np.float32)}
+        step = partial(train_document_dm, neu1=np.zeros(size, np.float32)) if how.window else train_document_dbow
+        for alpha in np.linspace(how.alpha, how.min_alpha, how.epochs):
+            step(model, words, [0], float(alpha), **own, **frozen)
         found: Vector = vector[0]
         return found
 
 
-def _parts(model: Any, inference: Inference) -> ModelParts:
+def parts_of(model: Any, inference: Inference) -> ModelParts:
+    """Return what inference needs of a gensim model that was trained with negative sampling."""
     return ModelParts(
         inference=inference,
         words=tuple(model.wv.index_to_key),
         output=np.ascontiguousarray(model.syn1neg, np.float32),
         draw=np.ascontiguousarray(model.cum_table, np.uint32),
         keep=np.ascontiguousarray(model.wv.expandos["sample_int"], np.uint32),
+        context=np.ascontiguousarray(model.wv.vectors, np.float32) if inference.window else None,
     )
 
 
 def _rebuilt(parts: ModelParts) -> Any:
-    inference = parts.inference
+    how, size = parts.inference, parts.output.shape[1]
     model = Doc2Vec(
-        vector_size=parts.output.shape[1], dm=0, negative=inference.negative, sample=inference.sample, workers=1
+        vector_size=size,
+        dm=int(how.window > 0),
+        dm_mean=int(how.average),
+        window=how.window or 1,
+        shrink_windows=how.shrink,
+        negative=how.negative,
+        sample=how.sample,
+        workers=1,
     )
     model.wv.index_to_key = list(parts.words)
     model.wv.key_to_index = {word: index for index, word in enumerate(parts.words)}
     model.wv.expandos = {"sample_int": parts.keep}
-    # Taken by pointer and never read: this kind of model has no vectors of words.
-    model.wv.vectors = np.zeros((1, parts.output.shape[1]), np.float32)
+    # Taken by pointer also where it is never read, because that kind of model has no vectors of words.
+    model.wv.vectors = np.zeros((1, size), np.float32) if parts.context is None else parts.context
     model.wv.vectors_lockf = np.ones(1, np.float32)
     model.syn1neg, model.cum_table = parts.output, parts.draw
     return model

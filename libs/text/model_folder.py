@@ -21,7 +21,7 @@ from safetensors.numpy import save as save_arrays
 
 from libs.errors import RefusedStart
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Layout of the folder and meaning of the words (``tokens.py``): changes when either does."""
 
 _VERSION: Final = re.compile(r"[0-9a-f]{16}")
@@ -30,28 +30,49 @@ _DOMAIN: Final = 2**31 - 1  # the last entry of gensim's table of cumulative wor
 
 @dataclass(frozen=True, slots=True)
 class Inference:
-    """How a text's vector is found: passes over it, negative samples for each word, subsampling of frequent words."""
+    """How a text's vector is found.
+
+    Passes over the text, negative samples for each word, subsampling of frequent words, and the rate of the first and
+    of the last pass. A window makes it distributed memory (PV-DM): so many words to each side help to predict the one
+    between them, their vectors and the text's averaged or summed, the window shrunk at random or whole. Zero is the
+    distributed bag of words (PV-DBOW), which has no vectors of words.
+    """
 
     epochs: int
     negative: int
     sample: float
+    alpha: float = 0.025
+    min_alpha: float = 0.0001
+    window: int = 0
+    average: bool = True
+    shrink: bool = True
 
 
 @dataclass(frozen=True)
 class ModelParts:
-    """Everything that inference needs: V words, output weights, and two tables made of the words' frequencies."""
+    """Everything that inference needs: V words, output weights, and two tables made of the words' frequencies.
+
+    ``context`` are the words' own vectors, None without a window.
+    """
 
     inference: Inference
     words: tuple[str, ...]
     output: Float32[np.ndarray, "V D"]
     draw: UInt32[np.ndarray, "V"]
     keep: UInt32[np.ndarray, "V"]
+    context: Float32[np.ndarray, "V D"] | None = None
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays by name."""
+        arrays = {"output": self.output, "draw": self.draw, "keep": self.keep}
+        return arrays if self.context is None else arrays | {"context": self.context}
 
     @cached_property
     def version(self) -> str:
         """Hash of the contents; the same training gives the same version."""
         digest = hashlib.sha256(json.dumps([FORMAT, asdict(self.inference), self.words]).encode())
-        for array in (self.output, self.draw, self.keep):
+        for array in self.arrays.values():
             digest.update(f"{array.dtype}{array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
         return digest.hexdigest()[:16]
@@ -61,8 +82,8 @@ def save_parts(parts: ModelParts, folder: Path) -> None:
     """Write the model into the folder, in place of the one that was there."""
     folder.mkdir(parents=True, exist_ok=True)
     weights, vocabulary = _names(parts.version)
-    arrays = {"output": parts.output, "draw": parts.draw, "keep": parts.keep}
-    _write(folder / weights, save_arrays({name: np.ascontiguousarray(array) for name, array in arrays.items()}))
+    arrays = {name: np.ascontiguousarray(array) for name, array in parts.arrays.items()}
+    _write(folder / weights, save_arrays(arrays))
     _write(folder / vocabulary, json.dumps(parts.words, ensure_ascii=False).encode())
     manifest = {
         "format": FORMAT,
@@ -95,19 +116,21 @@ def load_parts(folder: Path) -> ModelParts:
         weights, vocabulary = _names(version)
         arrays = load_arrays((folder / weights).read_bytes())
         words = tuple(json.loads((folder / vocabulary).read_bytes()))
-        parts = ModelParts(Inference(**manifest["inference"]), words, arrays["output"], arrays["draw"], arrays["keep"])
+        inference = Inference(**manifest["inference"])
+        parts = ModelParts(inference, words, arrays["output"], arrays["draw"], arrays["keep"], arrays.get("context"))
     except FileNotFoundError as error:
         raise _refused(folder, f"{Path(error.filename).name} is missing") from error
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise _refused(folder, f"it cannot be read ({type(error).__name__}: {error})") from error
     if parts.version != version:
         raise _refused(folder, "its contents do not match its version: a file is damaged")
-    if not _sound(parts):
+    if not sound(parts):
         raise _refused(folder, "its arrays do not belong together")
     return parts
 
 
-def _sound(parts: ModelParts) -> bool:
+def sound(parts: ModelParts) -> bool:
+    """Return whether the arrays belong together."""
     # gensim's inner loop reads these by pointer and checks nothing: an index out of range would read foreign memory.
     count = len(parts.words)
     return (
@@ -120,6 +143,17 @@ def _sound(parts: ModelParts) -> bool:
         and bool(np.isfinite(parts.output).all())
         and parts.inference.epochs > 0
         and parts.inference.negative > 0
+        and _context_sound(parts)
+    )
+
+
+def _context_sound(parts: ModelParts) -> bool:
+    if parts.context is None or parts.inference.window < 1:
+        return parts.context is None and parts.inference.window == 0
+    return (
+        parts.context.dtype == np.float32
+        and parts.context.shape == parts.output.shape
+        and bool(np.isfinite(parts.context).all())
     )
 
 

@@ -42,6 +42,20 @@ def test_functions_stay_small() -> None:
     assert statistics.quantiles(lengths, n=10)[-1] <= 35
 
 
+def test_pickles_are_read_by_the_import_of_gensim_files_alone() -> None:
+    importing, loading = [], []
+    for path in _python_files():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                names = {alias.name for alias in node.names} | {getattr(node, "module", "")}
+                importing += [path.stem] * bool(names & {"pickle", "joblib", "shelve", "dill", "cloudpickle"})
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("np.load", "torch.load"):
+                loading.append((path.stem, {word.arg: ast.unparse(word.value) for word in node.keywords}))
+    assert importing == ["gensim_file"]
+    assert [call for call in loading if call[1].get("allow_pickle", call[1].get("weights_only")) is None] == []
+    assert [call for call in loading if call[1].get("allow_pickle") == "True"] == []
+
+
 def test_names_that_attract_everything_are_not_used() -> None:
     vague = {"utils", "helpers", "common", "base", "manager"}
     assert [path for path in _python_files() if path.stem in vague] == []

@@ -52,7 +52,7 @@ def test_lee_corpus_texts_find_themselves(monkeypatch: pytest.MonkeyPatch) -> No
     model = train(enumerate(texts), vector_size=100)
     whole = model.infer_many([(text, None) for text in texts])
     # Seven of the 300 texts are copies of others, so 293 can be told apart.
-    assert _found(whole, trained[0].dv.vectors) >= 288
+    assert _found(whole, trained[0].dv.vectors) >= 290
     half = model.infer_many([(" ".join(text.split()[::2]), None) for text in texts])
     assert _found(half, whole) >= 280
 

@@ -20,6 +20,21 @@ def _parts(scale: float = 1.0) -> ModelParts:
     )
 
 
+def _with_context() -> ModelParts:
+    inference = replace(_parts().inference, window=5, average=False)
+    return replace(_parts(), inference=inference, context=np.ones((2, 3), np.float32))
+
+
+def test_vectors_of_words_are_part_of_the_model(tmp_path: Path) -> None:
+    save_parts(_with_context(), tmp_path)
+    loaded = load_parts(tmp_path)
+    assert loaded.inference == _with_context().inference
+    assert loaded.context is not None
+    assert np.array_equal(loaded.context, np.ones((2, 3)))
+    other = replace(_with_context(), context=2 * loaded.context)
+    assert len({_parts().version, _with_context().version, other.version}) == 3
+
+
 def test_what_is_saved_is_loaded(tmp_path: Path) -> None:
     save_parts(_parts(), tmp_path / "new" / "folder")
     loaded = load_parts(tmp_path / "new" / "folder")
@@ -71,7 +86,7 @@ def _edit(path: Path, **changes: object) -> None:
         (lambda folder: next(folder.glob("vocabulary-*")).write_bytes(b"\xff"), "cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("{"), "cannot be read"),
         (lambda folder: (folder / "manifest.json").write_text("[]"), "cannot be read"),
-        (lambda folder: _edit(folder / "manifest.json", format=2), "its format is 2"),
+        (lambda folder: _edit(folder / "manifest.json", format=1), "its format is 1"),
         (lambda folder: _edit(folder / "manifest.json", version="../../secret"), "version is not one"),
         (lambda folder: _edit(folder / "manifest.json", inference={"epochs": 5}), "cannot be read"),
         (
@@ -99,6 +114,11 @@ def test_a_damaged_model_is_refused(tmp_path: Path, damage: Callable[[Path], Non
         replace(_parts(), words=("a", "b", "c")),
         replace(_parts(), output=np.array([[np.nan], [0.0]], np.float32)),
         replace(_parts(), output=np.zeros((2, 3))),
+        replace(_parts(), context=np.zeros((2, 3), np.float32)),
+        replace(_parts(), inference=replace(_parts().inference, window=5)),
+        replace(_with_context(), context=np.zeros((1, 3), np.float32)),
+        replace(_with_context(), context=np.full((2, 3), np.inf, np.float32)),
+        replace(_with_context(), inference=replace(_parts().inference, window=-1)),
     ],
 )
 def test_arrays_that_do_not_belong_together_never_reach_gensim(tmp_path: Path, parts: ModelParts) -> None:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from libs.errors import MoardError, RefusedStart
+from services.cli import doc2vec
 from services.cli.checkpoint import checkpoint
 from services.cli.evaluate import evaluate
 
@@ -109,6 +110,7 @@ def quickstart(context: typer.Context) -> None:
 
 app.command()(evaluate)
 app.add_typer(checkpoint)
+app.add_typer(doc2vec.app, name="doc2vec")
 
 
 def main() -> None:

@@ -36,7 +36,9 @@ def up(moard: Moard) -> Iterator[Moard]:
 
 def test_help_names_every_command(moard: Moard) -> None:
     said = moard("--help").stdout
-    assert all(command in said for command in ("up", "down", "status", "topics", "migrate", "demo", "quickstart"))
+    assert all(
+        command in said for command in ("up", "down", "status", "topics", "migrate", "demo", "quickstart", "doc2vec")
+    )
 
 
 def test_a_bad_setting_is_refused_by_its_name_without_a_traceback(moard: Moard) -> None:

@@ -79,11 +79,12 @@ def assert_contract(client: httpx.Client) -> None:
     assert many["embeddings"] == [client.post(ONE, json=content).json()["embedding"] for content in contents]
     assert client.post(BULK, json={"contents": []}).json() == {"embeddings": []}
 
-    for body, loc in (
+    wrong: tuple[tuple[dict[str, object], list[str]], ...] = (
         ({}, ["title"]),
         ({"title": None}, ["title"]),
         ({"title": "a", "description": 1}, ["description"]),
-    ):
+    )
+    for body, loc in wrong:
         assert_invalid(client.post(ONE, json=body), loc)
         assert_invalid(client.post(BULK, json={"contents": [{"title": "a"}, body]}), ["contents", 1, *loc])
     assert_invalid(client.post(BULK, json={}), ["contents"])

@@ -38,6 +38,10 @@ class NoSnapshot(MoardError):
     """No snapshot was ever published. Consequence: the cold policy ranks."""
 
 
+class ModelConflict(MoardError):
+    """A change of models that what is there forbids. Consequence: nothing changes, HTTP 409."""
+
+
 class Fenced(MoardError):
     """A newer epoch of this learner exists. Consequence: the process exits at once."""
 

@@ -1,6 +1,7 @@
 """The in-memory twins of all ports, for tests and the quickstart. Each belongs to one event loop."""
 
 from libs.adapters.memory_log import MemoryLog, MemoryProducer, MemoryTopicAdmin
+from libs.adapters.memory_models import MemoryModelStore
 from libs.adapters.memory_readers import MemoryGroupReader, MemoryPartitionReader
 from libs.adapters.memory_stores import MemoryContentStore, MemorySnapshotStore, MemoryUserHistory
 
@@ -8,6 +9,7 @@ __all__ = [
     "MemoryContentStore",
     "MemoryGroupReader",
     "MemoryLog",
+    "MemoryModelStore",
     "MemoryPartitionReader",
     "MemoryProducer",
     "MemorySnapshotStore",

@@ -5,10 +5,11 @@ import math
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 
+from libs.adapters.model_ports import Pin
 from libs.adapters.ports import SnapshotMeta, StoredContent, Visit
 from libs.adapters.snapshot_retention import superseded
 from libs.adapters.user_history import POPULARITY_HALF_LIFE_MS
@@ -37,6 +38,9 @@ class MemorySnapshotStore(_Switch):
         self._kept: dict[int, tuple[SnapshotMeta, bytes]] = {}
         self._current: SnapshotMeta | None = None
         self._epoch = 0
+        self._told = asyncio.Event()
+        self._pin: Pin | None = None
+        self._exempt: frozenset[int] = frozenset()
 
     async def claim_epoch(self, at_least: int) -> int:
         """Return a new epoch; publishers with a lower one are fenced from now on."""
@@ -56,7 +60,7 @@ class MemorySnapshotStore(_Switch):
         self._epoch = meta.epoch
         self._kept[meta.version] = (meta, blob)
         self._current = meta
-        for version in superseded(self._kept):
+        for version in superseded(self._kept.keys() - self._exempt):
             del self._kept[version]
         self._published.set()
         self._published = asyncio.Event()
@@ -90,11 +94,37 @@ class MemorySnapshotStore(_Switch):
                 return None
             await _wait(published, min(left, _POLL_S))
 
+    async def mirror(self, pin: Pin, kept: Collection[int]) -> None:
+        """Tell readers the pin, and exempt versions from retention."""
+        self._require()
+        self._pin, self._exempt = pin, frozenset(kept)
+        self._told.set()
+        self._told = asyncio.Event()
+
+    async def mirrored(self) -> Pin | None:
+        """Return the pin as it was told last."""
+        self._require()
+        return self._pin
+
+    async def wait_mirrored(self, known: Pin | None, timeout_s: float) -> Pin | None:
+        """Return the pin as soon as it differs, at the latest after the timeout."""
+        told = self._told
+        if (pin := await self.mirrored()) != known:
+            return pin
+        await _wait(told, timeout_s)
+        return await self.mirrored()
+
+    async def metas(self) -> list[SnapshotMeta]:
+        """Return the metadata of what is stored, newest version first."""
+        self._require()
+        return [self._kept[version][0] for version in sorted(self._kept, reverse=True)]
+
     def clear(self) -> None:
         """Come back empty, as a Redis that lost its memory."""
         self._kept.clear()
         self._current = None
         self._epoch = 0
+        self._pin, self._exempt = None, frozenset()
 
     async def close(self) -> None:
         """Do nothing."""

@@ -1,11 +1,12 @@
 """Snapshots on Redis (streaming.md §5)."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import orjson
 
+from libs.adapters.model_ports import Pin
 from libs.adapters.ports import SnapshotMeta
 from libs.adapters.redis_client import DEADLINE_S, connect, reaching_redis
 from libs.adapters.snapshot_retention import superseded
@@ -14,6 +15,7 @@ from libs.errors import Fenced, NoSnapshot, SnapshotRejected, StoreUnavailable
 _POLL_S: Final = 1.0  # the slow path, should the stream miss something
 _STAGED_S: Final = 600  # what a publisher staged and never published, because it died or was fenced, goes by itself
 _LOG_LENGTH: Final = 1_000
+_PIN_LOG_LENGTH: Final = 100
 
 _CLAIM: Final = """
 local epoch = math.max(tonumber(redis.call('GET', KEYS[1]) or 0) + 1, tonumber(ARGV[1]))
@@ -23,7 +25,7 @@ return epoch
 
 # One atomic step: nobody sees a blob whose publisher was refused, nor a pointer without its blob.
 _PUBLISH: Final = """
-local current, epochs, meta, blob, staged, versions, log = unpack(KEYS)
+local current, epochs, meta, blob, staged, versions, log, kept = unpack(KEYS)
 local version, epoch, sha256, log_length = unpack(ARGV)
 local held = redis.call('HMGET', current, 'version', 'epoch', 'sha256')
 if held[1] == version and held[2] == epoch and held[3] == sha256 then
@@ -47,7 +49,13 @@ redis.call('SET', epochs, epoch)
 redis.call('HSET', current, 'version', version, 'epoch', epoch, 'sha256', sha256)
 redis.call('ZADD', versions, version, version)
 redis.call('XADD', log, 'MAXLEN', '~', log_length, '*', 'version', version, 'epoch', epoch)
-return {'published', unpack(redis.call('ZRANGE', versions, 0, -1))}
+local expendable = {'published'}
+for _, stored in ipairs(redis.call('ZRANGE', versions, 0, -1)) do
+  if redis.call('SISMEMBER', kept, stored) == 0 then
+    table.insert(expendable, stored)
+  end
+end
+return expendable
 """
 
 
@@ -72,7 +80,7 @@ class RedisSnapshotStore:
     async def publish(self, meta: SnapshotMeta, blob: bytes) -> None:
         """Store the blob, then swap the pointer; raises ``Fenced`` when epoch or version forbid it."""
         staged = f"staged:{meta.sha256}"
-        keys = ["current", "epoch", f"meta:{meta.version}", str(meta.version), staged, "versions", "log"]
+        keys = ["current", "epoch", f"meta:{meta.version}", str(meta.version), staged, "versions", "log", "kept"]
         fields = [part for field in _fields(meta).items() for part in field]
         async with reaching_redis():
             await self._redis.set(self._key(staged), blob, ex=_STAGED_S)
@@ -122,7 +130,7 @@ class RedisSnapshotStore:
         """Return the current meta as soon as its version differs, None after the timeout."""
         deadline = time.monotonic() + timeout_s
         while True:
-            seen = await self._last_entry()  # before looking at the pointer: what is published in between wakes us
+            seen = await self._last_entry("log")  # before looking at the pointer: what is published in between wakes us
             meta = await self.current()
             if meta is not None and meta.version != after_version:
                 return meta
@@ -132,13 +140,50 @@ class RedisSnapshotStore:
             async with reaching_redis(DEADLINE_S):
                 await self._redis.xread({self._key("log"): seen}, block=block_ms)
 
+    async def mirror(self, pin: Pin, kept: Collection[int]) -> None:
+        """Tell every reader what is pinned, and exempt versions from retention in place of those told before."""
+        async with reaching_redis(), self._redis.pipeline() as pipeline:
+            pipeline.set(self._key("pin"), orjson.dumps(pin))
+            pipeline.unlink(self._key("kept"))
+            if kept:
+                pipeline.sadd(self._key("kept"), *kept)
+            pipeline.xadd(self._key("pins"), {"name": pin.name or ""}, maxlen=_PIN_LOG_LENGTH, approximate=True)
+            await pipeline.execute()
+
+    async def mirrored(self) -> Pin | None:
+        """Return the pin as it was told last; None when it is not there, or cannot be read."""
+        async with reaching_redis():
+            told = await self._redis.get(self._key("pin"))
+        try:
+            return None if told is None else Pin(**orjson.loads(told))
+        except (orjson.JSONDecodeError, TypeError):
+            return None  # whoever has the truth writes it again
+
+    async def wait_mirrored(self, known: Pin | None, timeout_s: float) -> Pin | None:
+        """Return the pin as soon as it differs from ``known``, at the latest after the timeout (or a second)."""
+        seen = await self._last_entry("pins")  # before looking at the pin, as in ``wait``
+        if (pin := await self.mirrored()) != known:
+            return pin
+        block_ms = max(1, int(min(timeout_s, _POLL_S) * 1_000))
+        async with reaching_redis(DEADLINE_S):
+            await self._redis.xread({self._key("pins"): seen}, block=block_ms)
+        return await self.mirrored()
+
+    async def metas(self) -> list[SnapshotMeta]:
+        """Return what was published beside each stored snapshot, newest version first; unreadable ones are left out."""
+        async with reaching_redis(), self._redis.pipeline() as pipeline:
+            for version in await self.versions():
+                pipeline.hgetall(self._key(f"meta:{version}"))
+            found = await pipeline.execute()
+        return [meta for fields in found if (meta := _readable(fields)) is not None]
+
     async def close(self) -> None:
         """Close the connections."""
         await self._redis.aclose()
 
-    async def _last_entry(self) -> bytes:
+    async def _last_entry(self, log: str) -> bytes:
         async with reaching_redis():
-            entries = await self._redis.xrevrange(self._key("log"), count=1)
+            entries = await self._redis.xrevrange(self._key(log), count=1)
         entry: bytes = entries[0][0] if entries else b"0-0"
         return entry
 
@@ -168,6 +213,13 @@ def _fields(meta: SnapshotMeta) -> dict[str, str | int | bytes]:
         "trained": orjson.dumps(meta.trained),
         "extra": orjson.dumps(dict(meta.extra)),
     }
+
+
+def _readable(fields: Mapping[bytes, bytes]) -> SnapshotMeta | None:
+    try:
+        return _meta(fields)
+    except SnapshotRejected:
+        return None
 
 
 def _meta(fields: Mapping[bytes, bytes]) -> SnapshotMeta | None:

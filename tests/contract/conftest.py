@@ -14,7 +14,8 @@ from infra.migrations import upgrade
 from libs.adapters import memory
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
-from libs.adapters.ports import SnapshotStore, UserHistory
+from libs.adapters.model_ports import ServedSnapshots
+from libs.adapters.ports import UserHistory
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.user_history import RedisUserHistory
 from tests.contract.catalogue_stand import VECTOR_SIZE, Catalogue, create_legacy_tables, execute, twin
@@ -50,7 +51,7 @@ async def event_log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
 
 
 @pytest.fixture(params=["memory", REAL])
-async def snapshots(request: pytest.FixtureRequest) -> AsyncIterator[SnapshotStore]:
+async def snapshots(request: pytest.FixtureRequest) -> AsyncIterator[ServedSnapshots]:
     if request.param == "memory":
         yield memory.MemorySnapshotStore()
         return

@@ -275,6 +275,9 @@ class ServingMetrics:
         self.snapshot_version = declared.gauge(
             "moard_serving_snapshot_version", "Version in use (epoch ms), 0 before the first."
         )
+        self.pinned_version = declared.gauge(
+            "moard_serving_pinned_version", "Version that is pinned, 0 while the newest ranks."
+        )
         self.snapshot_swaps = declared.counter("moard_serving_snapshot_swaps_total", "Snapshots swapped in.")
         self.snapshot_rejected = declared.counter(
             "moard_serving_snapshot_rejected_total", "Snapshots refused, by reason.", reason=REJECT_REASONS

@@ -4,6 +4,7 @@ from libs.adapters.memory import (
     MemoryContentStore,
     MemoryGroupReader,
     MemoryLog,
+    MemoryModelStore,
     MemoryPartitionReader,
     MemoryProducer,
     MemorySnapshotStore,
@@ -53,6 +54,7 @@ class Twins:
             producer=MemoryProducer(self.log),
             reader=lambda: MemoryPartitionReader(self.log, "moard-serving"),
             snapshots=self.snapshots,
+            models=MemoryModelStore(),
             history=self.history,
             store=self.contents,
         )

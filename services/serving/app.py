@@ -11,6 +11,7 @@ from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
 from services.serving.bodies import answer
 from services.serving.embeddings import embeddings
+from services.serving.model_routes import model_routes
 from services.serving.predictions import predictions
 from services.serving.rankings import rankings
 from services.serving.schemas import Message
@@ -38,9 +39,11 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
         redoc_url=None,
     )
     _add_probes(app, serving)
-    app.include_router(rankings(serving.recommender, serving.users, serving.contents), prefix="/api/v1")
+    ranked = rankings(serving.recommender, serving.users, serving.contents, serving.watcher.name_of)
+    app.include_router(ranked, prefix="/api/v1")
     app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
     app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
+    app.include_router(model_routes(serving.models), prefix="/api/v1")
     install_edges(app, serving.metrics.http, serving.registry, body_max_bytes=serving.settings.serving_body_max_bytes)
     # Last, and so around the others: a browser may read errors too.
     app.add_middleware(

@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
 from libs.adapters.metrics import ServingMetrics
-from libs.adapters.ports import ContentStore, PartitionReader, Producer, SnapshotStore, TopicAdmin, UserHistory
+from libs.adapters.model_ports import ModelStore, ServedSnapshots
+from libs.adapters.ports import ContentStore, PartitionReader, Producer, TopicAdmin, UserHistory
 from libs.errors import StoreUnavailable
 from libs.events.schema import MAX_CANDIDATES
 from libs.rl.action_space import ActionSpace
@@ -23,7 +24,9 @@ from services.serving.contents import Contents
 from services.serving.contents_feed import ContentsFeed
 from services.serving.last_good import LastGood
 from services.serving.model_watcher import ModelWatcher
+from services.serving.models import Models
 from services.serving.outbox import Outbox
+from services.serving.pins import Pins
 from services.serving.popularity import Popularity
 from services.serving.proposals import SOURCES
 from services.serving.proposer import SEEN, Proposer
@@ -46,7 +49,8 @@ class Ports:
     topics: TopicAdmin
     producer: Producer
     reader: Callable[[], PartitionReader]
-    snapshots: SnapshotStore
+    snapshots: ServedSnapshots
+    models: ModelStore
     history: UserHistory
     store: ContentStore
     texts: TextVectors | None = None
@@ -65,6 +69,7 @@ class Serving:
         self.texts = ports.texts
         self._ports = ports
         self._warm = asyncio.Event()
+        self._migrated = asyncio.Event()
         space = ActionSpace(settings.vector_size)
         sql_deadline_s = settings.serving_database_deadline_ms / 1_000
         self.outbox = Outbox(
@@ -93,12 +98,15 @@ class Serving:
         self.feed = ContentsFeed(self.contents, ports.reader, settings.contents_partitions)
         self.watcher = ModelWatcher(
             ports.snapshots,
+            ports.models,
             space,
             self.metrics,
             LastGood(Path(settings.state_path) / "serving", settings.model_name),
             rule=settings.serving_rule,
             poll_s=settings.serving_snapshot_poll_ms / 1_000,
         )
+        self.pins = Pins(ports.snapshots, ports.models, self.watcher)
+        self.models = Models(ports.snapshots, ports.models, self.watcher, self.pins)
         self.users = Users(
             ports.history,
             ports.store,
@@ -133,7 +141,8 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        tasks += [self._spawn(work, crashed) for work in (self.watcher.run(), self.popularity.run())]
+        following = (self.watcher.run(), self.popularity.run(), self._obey_pins())
+        tasks += [self._spawn(work, crashed) for work in following]
         sending = self._spawn(self.outbox.run(), crashed)
         try:
             yield self
@@ -151,7 +160,12 @@ class Serving:
     async def _connect(self) -> None:
         if (migrate := self._ports.migrate) is not None:
             await _retried("sql.migrate", lambda: asyncio.to_thread(migrate))
+        self._migrated.set()
         await _retried("sql.connect", self._ports.store.start)
+
+    async def _obey_pins(self) -> None:
+        await self._migrated.wait()
+        await self.pins.run()
 
     async def _warm_up(self) -> None:
         await self.feed.caught_up.wait()
@@ -162,7 +176,8 @@ class Serving:
 
     async def _close(self) -> None:
         await self.outbox.stop()
-        for port in (self._ports.topics, self._ports.snapshots, self._ports.history, self._ports.store):
+        ports = self._ports
+        for port in (ports.topics, ports.snapshots, ports.models, ports.history, ports.store):
             await port.close()
         if self.texts is not None:
             self.texts.close()

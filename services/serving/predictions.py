@@ -1,11 +1,11 @@
-"""The calls that score vectors and name models: ``predict/bulk`` and ``model/list``."""
+"""The call that scores vectors: ``predict/bulk``."""
 
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
 from services.serving.bodies import answer, documented, read, refusal
 from services.serving.model_watcher import ModelWatcher
-from services.serving.schemas import LATEST, BulkAnswer, BulkRequest, ModelsAnswer
+from services.serving.schemas import BulkAnswer, BulkRequest
 from services.serving.vectors import BadVector, from_json, from_octets
 
 _OCTETS = "application/octet-stream"
@@ -38,13 +38,5 @@ def predictions(watcher: ModelWatcher, vector_size: int) -> APIRouter:
         if watcher.served is None:
             raise HTTPException(503, "No snapshot has been published yet", {"Retry-After": "1"})
         return answer({"q_values": watcher.served.model.scorer.q_values(user, contents)})
-
-    @router.get("/model/list", response_model=ModelsAnswer)
-    async def models() -> Response:
-        """Name the models that can rank (legacy)."""
-        served = watcher.served
-        version = 0 if served is None else served.model.version
-        message = f"Snapshot {version} ranks" if version else "No snapshot yet: ranking by popularity"
-        return answer({"models": [LATEST], "current_model": LATEST, "snapshot_version": version, "message": message})
 
     return router

@@ -1,6 +1,7 @@
 """The calls that rank: ``rank`` and the legacy ``predict/top-contents``."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import APIRouter, HTTPException, Request
@@ -15,7 +16,6 @@ from services.serving.proposer import SEEN
 from services.serving.ranking import Ranking
 from services.serving.recommender import Recommender
 from services.serving.schemas import (
-    LATEST,
     TOP_CONTENTS,
     RankAnswer,
     RankRequest,
@@ -28,8 +28,8 @@ from services.serving.vectors import user_embedding
 _LARGEST_ID = 2**63 - 1
 
 
-def rankings(recommend: Recommender, users: Users, contents: Contents) -> APIRouter:
-    """Return the routes over these parts."""
+def rankings(recommend: Recommender, users: Users, contents: Contents, model_name: Callable[[int], str]) -> APIRouter:
+    """Return the routes over these parts; ``model_name`` names the model of a version."""
     router = APIRouter(tags=["ranking"])
 
     @router.post("/rank", response_model=RankAnswer, openapi_extra=documented(RankRequest))
@@ -64,7 +64,7 @@ def rankings(recommend: Recommender, users: Users, contents: Contents) -> APIRou
             {
                 "content_ids": found.ranking.content_ids,
                 "user_embedding": user_embedding(visits or (), contents.space, time.time_ns() // 1_000_000),
-                "model_name": LATEST,
+                "model_name": model_name(found.snapshot_version),
                 "impression_id": found.impression_id,
                 "snapshot_version": found.snapshot_version,
                 "degraded": found.degraded,

@@ -123,15 +123,6 @@ class EmbeddingsAnswer(BaseModel):
     embeddings: list[list[float]]
 
 
-class ModelsAnswer(BaseModel):
-    """Models that can be named. ``current_model`` is what top-contents answers as ``model_name``."""
-
-    models: list[str]
-    current_model: str | None
-    snapshot_version: int
-    message: str
-
-
 class Message(BaseModel):
     """A sentence for people."""
 

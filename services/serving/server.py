@@ -10,6 +10,7 @@ from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http_server import serve_until_stopped
+from libs.adapters.model_store import SqlModelStore
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.telemetry import configure_logging
@@ -46,6 +47,7 @@ def _ports(settings: Settings) -> Ports:
         producer=KafkaProducer(servers),
         reader=lambda: KafkaPartitionReader(servers, _READER_GROUP),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
+        models=SqlModelStore(settings.database_url, settings.model_name),
         history=RedisUserHistory(settings.redis_url),
         store=SqlContentStore(settings.database_url, settings.vector_size),
         texts=load_text_vectors(settings.doc2vec_path, settings.vector_size),

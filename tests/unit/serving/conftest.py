@@ -29,7 +29,11 @@ def world(tmp_path: Path) -> WorldFactory:
         expect_crash: bool = False,
         **given: Any,
     ) -> AsyncIterator[World]:
-        parts = {name: given.pop(name) for name in ("log", "snapshots", "history", "store", "texts") if name in given}
+        parts = {
+            name: given.pop(name)
+            for name in ("log", "snapshots", "history", "models", "store", "texts")
+            if name in given
+        }
         values: dict[str, Any] = {
             "vector_size": VECTOR,
             "state_path": str(tmp_path / "state"),
@@ -45,6 +49,7 @@ def world(tmp_path: Path) -> WorldFactory:
             producer=MemoryProducer(w.log),
             reader=lambda: MemoryPartitionReader(w.log, "serving"),
             snapshots=w.snapshots,
+            models=w.models,
             history=w.history,
             store=w.store,
             texts=w.texts,

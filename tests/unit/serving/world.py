@@ -12,6 +12,7 @@ import numpy as np
 from libs.adapters.memory import (
     MemoryContentStore,
     MemoryLog,
+    MemoryModelStore,
     MemorySnapshotStore,
     MemoryUserHistory,
 )
@@ -73,6 +74,7 @@ class World:
     settings: Settings
     log: MemoryLog = field(default_factory=MemoryLog)
     snapshots: MemorySnapshotStore = field(default_factory=MemorySnapshotStore)
+    models: MemoryModelStore = field(default_factory=MemoryModelStore)
     history: MemoryUserHistory = field(default_factory=MemoryUserHistory)
     store: MemoryContentStore = field(default_factory=MemoryContentStore)
     texts: TextVectors | None = None

@@ -3,11 +3,17 @@
 from libs.adapters.memory_log import MemoryLog, MemoryProducer, MemoryTopicAdmin
 from libs.adapters.memory_models import MemoryModelStore
 from libs.adapters.memory_readers import MemoryGroupReader, MemoryPartitionReader
-from libs.adapters.memory_stores import MemoryContentStore, MemorySnapshotStore, MemoryUserHistory
+from libs.adapters.memory_stores import (
+    MemoryContentStore,
+    MemoryKeyStore,
+    MemorySnapshotStore,
+    MemoryUserHistory,
+)
 
 __all__ = [
     "MemoryContentStore",
     "MemoryGroupReader",
+    "MemoryKeyStore",
     "MemoryLog",
     "MemoryModelStore",
     "MemoryPartitionReader",

@@ -6,11 +6,12 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from libs.adapters.model_ports import Pin
-from libs.adapters.ports import SnapshotMeta, StoredContent, Visit
+from libs.adapters.ports import SnapshotMeta, StoredContent, StoredKey, Visit
 from libs.adapters.snapshot_retention import superseded
 from libs.adapters.user_history import POPULARITY_HALF_LIFE_MS
 from libs.errors import Fenced, NoSnapshot, StoreUnavailable
@@ -268,6 +269,35 @@ class MemoryContentStore(_Switch):
             return uuid.UUID(user_id) in self._users
         except ValueError:
             return False
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class MemoryKeyStore(_Switch):
+    """Twin of ``SqlKeyStore``."""
+
+    def __init__(self, keys: Iterable[StoredKey] = ()) -> None:
+        super().__init__()
+        self._keys = {key.id: key for key in keys}
+
+    async def keys(self) -> list[StoredKey]:
+        """Return every key."""
+        self._require()
+        return list(self._keys.values())
+
+    async def add(self, key: StoredKey) -> None:
+        """Keep a new key."""
+        self._require()
+        self._keys[key.id] = key
+
+    async def revoke(self, key_id: str, now_ms: int) -> bool:
+        """Revoke a key; False when there is none of this id."""
+        self._require()
+        key = self._keys.get(key_id)
+        if key is not None and key.revoked_ms is None:
+            self._keys[key_id] = replace(key, revoked_ms=now_ms)
+        return key is not None
 
     async def close(self) -> None:
         """Do nothing."""

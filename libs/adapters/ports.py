@@ -270,3 +270,35 @@ class ContentStore(Protocol):
 
     async def close(self) -> None:
         """Close the pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredKey:
+    """What is kept of an API key: its SHA-256 in hexadecimal, never the key."""
+
+    id: str
+    name: str
+    digest: str
+    scopes: tuple[str, ...]
+    created_ms: int
+    expires_ms: int | None = None
+    revoked_ms: int | None = None
+
+
+class KeyStore(Protocol):
+    """API keys, few, in SQL. Its callers read them all."""
+
+    async def keys(self) -> list[StoredKey]:
+        """Return every key, revoked and expired ones too; empty where the table was not created yet.
+
+        Raises ``StoreUnavailable``.
+        """
+
+    async def add(self, key: StoredKey) -> None:
+        """Keep a new key."""
+
+    async def revoke(self, key_id: str, now_ms: int) -> bool:
+        """Revoke a key for good; False when there is none of this id. Revoking twice keeps the first time."""
+
+    async def close(self) -> None:
+        """Close the pool."""

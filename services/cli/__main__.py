@@ -14,6 +14,7 @@ from libs.errors import MoardError, RefusedStart
 from services.cli import doc2vec
 from services.cli.checkpoint import checkpoint
 from services.cli.evaluate import evaluate
+from services.cli.keys import keys
 
 REFUSED = 2
 """Exit code when moard must not start like this; the message names the setting and the remedy."""
@@ -111,6 +112,7 @@ def quickstart(context: typer.Context) -> None:
 app.command()(evaluate)
 app.add_typer(checkpoint)
 app.add_typer(doc2vec.app, name="doc2vec")
+app.add_typer(keys, name="keys")
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """The ``moard`` command as a person types it."""
 
+import json
 import os
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def up(moard: Moard) -> Iterator[Moard]:
 def test_help_names_every_command(moard: Moard) -> None:
     said = moard("--help").stdout
     assert all(
-        command in said for command in ("up", "down", "status", "topics", "migrate", "demo", "quickstart", "doc2vec")
+        command in said
+        for command in ("up", "down", "status", "topics", "migrate", "keys", "demo", "quickstart", "checkpoint", "doc2vec")
     )
 
 
@@ -63,6 +65,51 @@ def test_migrate_creates_the_embedded_catalogue_and_may_be_repeated(moard: Moard
     for _ in range(2):
         assert moard("migrate", DATABASE_URL=url).returncode == 0
     assert (tmp_path / "catalogue/moard.db").stat().st_size > 0
+
+
+class TestKeys:
+    def test_a_key_is_printed_once_and_kept_nowhere(self, moard: Moard, tmp_path: Path) -> None:
+        made = moard("keys", "create", "--name", "[b]backend", "--scopes", "rank, ingest", "--expires-days", "30")
+        assert made.returncode == 0, made.stderr
+        key = made.stdout.strip()
+        number = key.split("_")[1]
+        assert number in made.stderr
+        assert key not in made.stderr
+        secret = key.split("_", 2)[2].encode()
+        assert not any(secret in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+        listed = moard("keys", "list").stdout
+        assert number in listed
+        assert "[b]backend" in listed
+        assert key not in listed
+
+    def test_programs_get_json(self, moard: Moard) -> None:
+        assert json.loads(moard("keys", "list", "--json").stdout) == []
+        made = json.loads(moard("keys", "create", "--name", "a", "--scopes", "admin", "--json").stdout)
+        assert made["key"].startswith(f"moard_{made['id']}_")
+        assert moard("keys", "revoke", made["id"]).returncode == 0
+        (found,) = json.loads(moard("keys", "list", "--json").stdout)
+        assert (found["scopes"], found["state"]) == (["admin"], "revoked")
+        assert "key" not in found
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("create", "--name", "a", "--scopes", "root"), "root"),
+            (("create", "--name", "", "--scopes", "rank"), "--name"),
+            (("create", "--name", "a", "--scopes", "rank", "--expires-days", "0"), "--expires-days"),
+            (("revoke", "absent"), "absent"),
+        ],
+    )
+    def test_mistakes_are_named(self, moard: Moard, arguments: tuple[str, ...], says: str) -> None:
+        done = moard("keys", *arguments)
+        assert done.returncode == 2
+        assert says in done.stderr
+        assert "Traceback" not in done.stderr
+
+    def test_a_database_that_is_away_is_a_message(self, moard: Moard) -> None:
+        done = moard("keys", "list", **NOWHERE)
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
 
 
 def test_with_nothing_running_status_says_how_to_start(moard: Moard) -> None:

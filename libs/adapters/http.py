@@ -1,4 +1,8 @@
-"""What both HTTP services have at their edges, as pure ASGI: request ids, errors, metrics, limits."""
+"""What both HTTP services have at their edges, as pure ASGI: request ids, errors, metrics.
+
+In this order, from the outside: ``Edge`` here, who may call (``access.py``), how often and how large
+(``http_limits.py``). Pages are in ``pages.py``, what OpenAPI says of all this in ``openapi_refusals.py``.
+"""
 
 import re
 import time
@@ -9,13 +13,16 @@ from typing import Final
 import structlog
 from fastapi import FastAPI
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.exceptions import HTTPException
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from libs.adapters.access import Access, Callers
+from libs.adapters.http_limits import BodyCaps, Limits, Sizes, Throttle
 from libs.adapters.metrics import HttpMetrics
+from libs.adapters.openapi_refusals import document_refusals
+from libs.adapters.pages import guarded, install_docs
 from libs.adapters.problems import REQUEST_ID, install_problems, problem
 
 log = structlog.get_logger(__name__)
@@ -33,8 +40,10 @@ def install_edges(
     body_max_bytes: int,
     body_max_bytes_of: Mapping[str, int] | None = None,
     before_scrape: Callable[[], None] | None = None,
+    callers: Callers | None = None,
+    limits: Limits | None = None,
 ) -> None:
-    """Give an application its error answers, request ids, latency histogram, body caps and ``GET /metrics``.
+    """Give an application its error answers, request ids, latency histogram, limits, ``/metrics`` and ``/docs``.
 
     Call it before adding middleware of the service's own that has to see errors too (CORS).
 
@@ -44,9 +53,19 @@ def install_edges(
         Caps of single paths, where they differ.
     before_scrape
         Called before each scrape, to set gauges that would otherwise be old.
+    callers
+        Who may call; by default everybody, as on loopback without keys.
+    limits
+        None: no deadline, no rate.
     """
+    limits = limits or Limits()
     install_problems(app)
-    app.add_middleware(BodyCap, default=body_max_bytes, by_path=dict(body_max_bytes_of or {}))
+    document_refusals(app)
+    install_docs(app)
+    caps = BodyCaps(body_max_bytes, dict(body_max_bytes_of or {}))
+    app.add_middleware(Sizes, caps=caps, deadline_s=limits.body_deadline_s, metrics=metrics)
+    app.add_middleware(Throttle, limits=limits, metrics=metrics)
+    app.add_middleware(Access, callers=callers or Callers(), metrics=metrics)
     app.add_middleware(Edge, metrics=metrics)
 
     @app.get("/metrics", include_in_schema=False)
@@ -91,7 +110,7 @@ class Edge:
 
 
 class _Answer:
-    """Notes the status on its way out and adds the request id."""
+    """Notes the status on its way out, adds the request id, and tells browsers to be careful with it."""
 
     def __init__(self, send: Send, request_id: str) -> None:
         self._send = send
@@ -101,43 +120,8 @@ class _Answer:
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            MutableHeaders(scope=message)["x-request-id"] = self.request_id
+            message["headers"] = guarded(message.get("headers", ()), self.request_id)
         await self._send(message)
-
-
-class BodyCap:
-    """Refuses bodies over a size with 413, also those that come in chunks without announcing their length."""
-
-    def __init__(self, app: ASGIApp, default: int, by_path: Mapping[str, int]) -> None:
-        self._app = app
-        self._default = default
-        self._by_path = by_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        cap = self._by_path.get(scope["path"], self._default)
-        announced = Headers(scope=scope).get("content-length", "")
-        if announced.isdecimal() and int(announced) > cap:
-            await problem(413, _too_long(cap), scope.get(REQUEST_ID))(scope, receive, send)
-            return
-        received = 0
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > cap:
-                raise HTTPException(413, _too_long(cap))  # the framework lets this one through
-            return message
-
-        await self._app(scope, counted, send)
-
-
-def _too_long(cap: int) -> str:
-    return f"the body is longer than {cap} bytes"
 
 
 def _request_id(scope: Scope) -> str:

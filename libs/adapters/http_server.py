@@ -7,6 +7,7 @@ from collections.abc import Callable
 import uvicorn
 from fastapi import FastAPI
 
+from libs.adapters.http_protocol import GuardedProtocol
 from libs.errors import RefusedStart
 
 STOPPED = 0
@@ -41,9 +42,12 @@ async def _serve(make_app: Callable[[Crashed], FastAPI], host: str, port: int, d
             make_app(crashed),
             host=host,
             port=port,
-            http="httptools",
+            http=GuardedProtocol,
+            ws="none",
             log_config=None,
             access_log=False,
+            server_header=False,
+            proxy_headers=False,  # anybody could write an address of their choice there
             timeout_graceful_shutdown=drain_s,
         )
     )

@@ -15,12 +15,25 @@ OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead
 DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
 REJECT_REASONS = ("size", "sha256", "header", "arch", "format", "finite", "canary", "vector_size")
 DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")
+REFUSED_REASONS = (
+    "key_missing",
+    "key_invalid",
+    "keys_unread",
+    "scope",
+    "origin",
+    "rate",
+    "concurrency",
+    "head",
+    "body_long",
+    "body_slow",
+    "media_type",
+)
 EVALUATION_OUTCOMES = ("usable", "external", "greedy", "unlogged", "not_followed")
 LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic", "conservative")
 
 
 class HttpMetrics:
-    """One histogram for all HTTP routes of a service."""
+    """One histogram for all HTTP routes of a service, and what was turned away in front of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.requests = Declared(registry).histogram(
@@ -30,6 +43,9 @@ class HttpMetrics:
             method=(),
             route=(),
             status=(),
+        )
+        self.refused = Declared(registry).counter(
+            "moard_http_refused_total", "Requests turned away before their body was decoded.", reason=REFUSED_REASONS
         )
 
 

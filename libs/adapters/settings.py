@@ -58,7 +58,8 @@ class StackSettings(BaseSettings):
         description="Model line: prefix of the snapshot keys in Redis.",
     )
     allow_insecure: bool = Field(
-        False, description="1 lets a service listen beyond loopback although it does not ask callers for a key."
+        False,
+        description="1 lets a service listen beyond loopback although no API key exists: all may call it.",
     )
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$", description="Least level that is logged.")
 

@@ -11,6 +11,7 @@ from pydantic import AliasChoices
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings
 
+from libs.adapters.http_settings import HttpSettings
 from libs.adapters.settings import StackSettings
 
 SERVICES = ("ingest", "learner", "serving")
@@ -58,6 +59,9 @@ def variable(cls: type[BaseSettings], name: str) -> str:
 def _sections() -> Iterator[tuple[str, type[BaseSettings], list[str]]]:
     shared = list(StackSettings.model_fields)
     yield "all services", StackSettings, shared
+    http = [name for name in HttpSettings.model_fields if name not in shared]
+    yield "ingest and serving", HttpSettings, http
+    shared += http
     for service in SERVICES:
         cls: type[BaseSettings] = import_module(f"services.{service}.settings").Settings
         yield service, cls, [name for name in cls.model_fields if name not in shared]

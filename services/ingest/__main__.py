@@ -12,6 +12,8 @@ from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http_server import serve_until_stopped
+from libs.adapters.key_store import SqlKeyStore
+from libs.adapters.ports import KeyStore
 from libs.adapters.settings import load_settings
 from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
@@ -33,7 +35,7 @@ def main() -> int:
     """Serve; return the exit status: 0 after SIGTERM, 1 when a background task failed, 2 for a refused start."""
     try:
         settings = load_settings(Settings)
-        refuse_unsafe_bind(settings.ingest_host, settings.allow_insecure, "MOARD_INGEST_HOST")
+        refuse_unsafe_bind(settings.ingest_host, settings.allow_insecure, "MOARD_INGEST_HOST", partial(_keys, settings))
         configure_logging(settings.log_level)
         gc.freeze()  # what was imported stays
         gc.set_threshold(*_COLLECT_AFTER)
@@ -61,8 +63,13 @@ def _ports(settings: Settings) -> Ports:
         history=RedisUserHistory(settings.redis_url),
         contents=SqlContentStore(settings.database_url, settings.vector_size),
         vectors=load_text_vectors(settings.doc2vec_path, settings.vector_size),
+        keys=_keys(settings),
         migrate=_migration(settings.database_url),
     )
+
+
+def _keys(settings: Settings) -> KeyStore:
+    return SqlKeyStore(settings.database_url)
 
 
 def _migration(url: str) -> Callable[[], None] | None:

@@ -15,7 +15,9 @@ from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry
 from starlette.responses import Response
 
+from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
+from libs.adapters.keys import KeyRing
 from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import Outgoing, Producer
 from libs.adapters.problems import REQUEST_ID
@@ -101,6 +103,7 @@ def create_app(
     metrics: IngestMetrics,
     registry: CollectorRegistry,
     settings: Settings,
+    keys: KeyRing | None = None,
     before_scrape: Callable[[], None] | None = None,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
@@ -110,16 +113,25 @@ def create_app(
     ----------
     waiting_for
         Names what is missing before requests should come, empty when ready.
+    keys
+        None asks no caller for one.
     """
     app = FastAPI(
         title="moard ingest",
         version="1",
         summary="Events and contents on their way into the log.",
+        docs_url=None,  # install_edges serves it, without a foreign host
         redoc_url=None,
         lifespan=lifespan,
     )
     install_edges(
-        app, metrics.http, registry, body_max_bytes=settings.ingest_body_max_bytes, before_scrape=before_scrape
+        app,
+        metrics.http,
+        registry,
+        body_max_bytes=settings.ingest_body_max_bytes,
+        before_scrape=before_scrape,
+        callers=Callers(keys, settings.ingest_host, settings.allow_insecure),
+        limits=settings.http_limits,
     )
 
     @app.post("/api/v1/events", **openapi.EVENTS)
@@ -138,6 +150,11 @@ def create_app(
             )
         return _response(request, answers.put_done(put))
 
+    _add_probes(app, waiting_for, settings.ingest_retry_after_s)
+    return app
+
+
+def _add_probes(app: FastAPI, waiting_for: Callable[[], Awaitable[list[str]]], retry_after_s: int) -> None:
     @app.get("/healthz", tags=["service"])
     async def healthz(request: Request) -> Response:
         """Answer as long as the process runs."""
@@ -148,10 +165,8 @@ def create_app(
         """Answer 200 while the topics are there and the broker answers."""
         missing = await waiting_for()
         if missing:
-            return _response(request, answers.not_ready(missing, settings.ingest_retry_after_s))
+            return _response(request, answers.not_ready(missing, retry_after_s))
         return _response(request, Answer(200, {"ready": True, "waiting_for": []}))
-
-    return app
 
 
 def _response(request: Request, answer: Answer) -> Response:

@@ -11,8 +11,17 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
+from libs.adapters.keys import KeyRing
 from libs.adapters.metrics import IngestMetrics
-from libs.adapters.ports import ContentStore, GroupReader, PartitionReader, Producer, TopicAdmin, UserHistory
+from libs.adapters.ports import (
+    ContentStore,
+    GroupReader,
+    KeyStore,
+    PartitionReader,
+    Producer,
+    TopicAdmin,
+    UserHistory,
+)
 from libs.errors import StoreUnavailable
 from libs.text.vectors import TextVectors
 from services.ingest.announced import Announced
@@ -45,6 +54,7 @@ class Ports:
     history: UserHistory
     contents: ContentStore
     vectors: TextVectors | None = None
+    keys: KeyStore | None = None
     migrate: Callable[[], None] | None = None
 
 
@@ -90,6 +100,7 @@ class Ingest:
             interval_s=settings.catalogue_interval_s,
             removal_share=settings.catalogue_removal_share,
         )
+        self.keys = None if ports.keys is None else KeyRing(ports.keys)
         self._registry = registry
 
     def app(self, crashed: Crashed | None = None) -> FastAPI:
@@ -107,6 +118,7 @@ class Ingest:
             metrics=self.metrics,
             registry=self._registry,
             settings=self._settings,
+            keys=self.keys,
             before_scrape=self._before_scrape,
             lifespan=lifespan,
         )
@@ -115,6 +127,8 @@ class Ingest:
         """Return what is missing before requests should come, empty when ready."""
         prepared = {"topics": self._topics_exist, "tables": self._tables_exist}
         missing = [name for name, done in prepared.items() if not done.is_set()]
+        if self.keys is not None and not self.keys.known:
+            missing.append("keys")
         try:
             async with asyncio.timeout(_PROBE_S):
                 await self._ports.topics.cluster_id()
@@ -132,6 +146,8 @@ class Ingest:
             _spawn("projector", self._project(), crashed),
             _spawn("catalogue", self._follow_catalogue(), crashed),
         ]
+        if self.keys is not None:
+            tasks.append(_spawn("keys", self.keys.run(), crashed))
         try:
             yield
         finally:
@@ -158,6 +174,8 @@ class Ingest:
         await self._ports.producer.stop()
         for port in (self._ports.topics, self._ports.history, self._ports.contents):
             await port.close()
+        if self._ports.keys is not None:
+            await self._ports.keys.close()
         if self._ports.vectors is not None:
             self._ports.vectors.close()
 

@@ -2,13 +2,14 @@
 
 from pydantic import Field
 
-from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
+from libs.adapters.http_settings import HttpSettings
+from libs.adapters.settings import PositiveFloat, PositiveInt
 
 
-class Settings(StackSettings):
+class Settings(HttpSettings):
     """What ingest, the history projector and the catalogue follower read from the environment."""
 
-    ingest_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
+    ingest_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback API keys must exist.")
     ingest_port: int = Field(8001, ge=0, le=65535, description="TCP port of ingest; 0 takes a free one.")
     ingest_body_max_bytes: PositiveInt = Field(
         262_144, description="Longest request body in bytes: 500 interactions with room to spare."

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 
+from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
 from services.serving.bodies import answer
@@ -36,6 +37,7 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
         version="1",
         summary="Rankings that learn from a live event stream.",
         lifespan=lifespan,
+        docs_url=None,  # install_edges serves it, without a foreign host
         redoc_url=None,
     )
     _add_probes(app, serving)
@@ -44,14 +46,22 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
     app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
     app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
     app.include_router(model_routes(serving.models), prefix="/api/v1")
-    install_edges(app, serving.metrics.http, serving.registry, body_max_bytes=serving.settings.serving_body_max_bytes)
+    settings = serving.settings
+    install_edges(
+        app,
+        serving.metrics.http,
+        serving.registry,
+        body_max_bytes=settings.serving_body_max_bytes,
+        callers=Callers(serving.keys, settings.serving_host, settings.allow_insecure, settings.allowed_origins),
+        limits=settings.http_limits,
+    )
     # Last, and so around the others: a browser may read errors too.
     app.add_middleware(
         CORSMiddleware,
-        allow_origins=serving.settings.allowed_origins,
+        allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("*",),
-        expose_headers=("x-request-id", "retry-after"),
+        expose_headers=("x-request-id", "retry-after", "www-authenticate"),
         max_age=600,
     )
     return app

@@ -12,9 +12,10 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
+from libs.adapters.keys import KeyRing
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.model_ports import ModelStore, ServedSnapshots
-from libs.adapters.ports import ContentStore, PartitionReader, Producer, TopicAdmin, UserHistory
+from libs.adapters.ports import ContentStore, KeyStore, PartitionReader, Producer, TopicAdmin, UserHistory
 from libs.errors import StoreUnavailable
 from libs.events.schema import MAX_CANDIDATES
 from libs.rl.action_space import ActionSpace
@@ -54,6 +55,7 @@ class Ports:
     history: UserHistory
     store: ContentStore
     texts: TextVectors | None = None
+    keys: KeyStore | None = None
     migrate: Callable[[], None] | None = None
 
 
@@ -67,6 +69,7 @@ class Serving:
         self.registry = registry
         self.metrics = ServingMetrics(registry)
         self.texts = ports.texts
+        self.keys = None if ports.keys is None else KeyRing(ports.keys)
         self._ports = ports
         self._warm = asyncio.Event()
         self._migrated = asyncio.Event()
@@ -132,7 +135,8 @@ class Serving:
     def waiting_for(self) -> list[str]:
         """Return what is missing before traffic should come, empty when ready."""
         parts = {"contents": self.feed.caught_up, "snapshot": self.watcher.tried, "warm-up": self._warm}
-        return [name for name, done in parts.items() if not done.is_set()]
+        missing = [name for name, done in parts.items() if not done.is_set()]
+        return missing + (["keys"] if self.keys is not None and not self.keys.known else [])
 
     @contextlib.asynccontextmanager
     async def running(self, crashed: Callable[[BaseException], None] | None = None) -> AsyncIterator["Serving"]:
@@ -141,7 +145,9 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = (self.watcher.run(), self.popularity.run(), self._obey_pins())
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins()]
+        if self.keys is not None:
+            following.append(self.keys.run())
         tasks += [self._spawn(work, crashed) for work in following]
         sending = self._spawn(self.outbox.run(), crashed)
         try:
@@ -179,6 +185,8 @@ class Serving:
         ports = self._ports
         for port in (ports.topics, ports.snapshots, ports.models, ports.history, ports.store):
             await port.close()
+        if self._ports.keys is not None:
+            await self._ports.keys.close()
         if self.texts is not None:
             self.texts.close()
 

@@ -10,7 +10,9 @@ from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http_server import serve_until_stopped
+from libs.adapters.key_store import SqlKeyStore
 from libs.adapters.model_store import SqlModelStore
+from libs.adapters.ports import KeyStore
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.telemetry import configure_logging
@@ -29,7 +31,7 @@ def serve() -> int:
     settings = load_settings(Settings)
     configure_logging(settings.log_level)
     return_freed_memory()
-    refuse_unsafe_bind(settings.serving_host, settings.allow_insecure, "MOARD_SERVING_HOST")
+    refuse_unsafe_bind(settings.serving_host, settings.allow_insecure, "MOARD_SERVING_HOST", partial(_keys, settings))
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     return serve_until_stopped(
@@ -51,8 +53,13 @@ def _ports(settings: Settings) -> Ports:
         history=RedisUserHistory(settings.redis_url),
         store=SqlContentStore(settings.database_url, settings.vector_size),
         texts=load_text_vectors(settings.doc2vec_path, settings.vector_size),
+        keys=_keys(settings),
         migrate=_migration(settings.database_url),
     )
+
+
+def _keys(settings: Settings) -> KeyStore:
+    return SqlKeyStore(settings.database_url)
 
 
 def _migration(url: str) -> Callable[[], None] | None:

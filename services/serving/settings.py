@@ -6,7 +6,8 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from libs.adapters.binding import is_loopback
-from libs.adapters.settings import PositiveFloat, PositiveInt, StackSettings
+from libs.adapters.http_settings import HttpSettings
+from libs.adapters.settings import PositiveFloat, PositiveInt
 from libs.events.schema import MAX_CANDIDATES
 
 _ADMIN_PAGE = "http://localhost:3000"
@@ -15,10 +16,10 @@ _ADMIN_PAGE = "http://localhost:3000"
 Share = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
-class Settings(StackSettings):
+class Settings(HttpSettings):
     """What serving reads from the environment."""
 
-    serving_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback needs allow_insecure.")
+    serving_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback API keys must exist.")
     serving_port: int = Field(8000, ge=0, le=65535, description="TCP port; the legacy clients call 8000, 0 takes any.")
     serving_cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,

@@ -32,8 +32,10 @@ async def test_wrong_addresses_and_methods_are_problems(stand: Stand) -> None:
 async def test_openapi_documents_bodies_and_every_status(stand: Stand) -> None:
     document = (await stand.client.get("/openapi.json")).json()
     events = document["paths"]["/api/v1/events"]["post"]
-    assert set(events["responses"]) == {"202", "413", "422", "503"}
-    assert set(document["paths"]["/api/v1/contents/{content_id}"]["put"]["responses"]) == {"200", "413", "422", "503"}
+    refusals = {"400", "401", "403", "408", "413", "415", "422", "429", "431", "503"}
+    assert set(events["responses"]) == {"202"} | refusals
+    assert set(document["paths"]["/api/v1/contents/{content_id}"]["put"]["responses"]) == {"200"} | refusals
+    assert events["security"] == [{"key": ["ingest"]}, {}]
     references = {
         response["content"]["application/problem+json"]["schema"]["$ref"].rsplit("/", 1)[1]
         for status, response in events["responses"].items()

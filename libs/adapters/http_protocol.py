@@ -1,0 +1,77 @@
+"""Connections that may not wait for ever: what uvicorn leaves open, closed."""
+
+import asyncio
+from typing import Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+DEADLINE_S: Final = 30.0  # for a whole request to arrive; what works on it afterwards takes as long as it takes
+HEAD_MAX_BYTES: Final = 64 * 1024  # above what is answered with 431, which needs a head that ends
+
+_TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+
+
+class GuardedProtocol(HttpToolsProtocol):
+    """uvicorn's protocol with a deadline for requests to arrive, and a bound on heads that never end.
+
+    uvicorn itself waits for as long as a client goes on sending a byte now and then, and keeps all of a head.
+    A request that comes in one piece, as nearly all do, never sets a timer.
+    """
+
+    deadline_s: float = DEADLINE_S
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Wait for a first request, not for ever."""
+        super().connection_made(transport)
+        self._in_head = False
+        self._arriving = False
+        self._head_bytes = 0
+        self._timer: asyncio.TimerHandle | None = self._start()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the timer."""
+        self._stop()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse, and see that what has begun also ends."""
+        super().data_received(data)
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_MAX_BYTES:
+                self.transport.write(_TOO_LARGE)
+                self.transport.close()
+                return
+        if not self._arriving:
+            self._stop()
+        elif self._timer is None and not self.transport.is_closing():
+            self._timer = self._start()
+
+    def on_message_begin(self) -> None:
+        """Begin a request."""
+        self._in_head = self._arriving = True
+        self._head_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Hand the request over; its body may still be on its way."""
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """Note that all of it has arrived."""
+        self._arriving = False
+        super().on_message_complete()
+
+    def _start(self) -> asyncio.TimerHandle:
+        return self.loop.call_later(self.deadline_s, self._late)
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _late(self) -> None:
+        self._timer = None
+        if not self.transport.is_closing():
+            self.transport.close()

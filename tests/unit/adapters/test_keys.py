@@ -25,7 +25,7 @@ async def test_a_key_is_recognised_by_its_digest_alone() -> None:
     assert key not in repr(stored)
     found = (await ring_of(stored)).find(key.encode())
     assert found is not None
-    assert (found.id, found.name, found.scopes) == (stored.id, "backend", {"rank", "ingest"})
+    assert (found.id, found.name, found.scopes) == (stored.id, "backend", frozenset({"rank", "ingest"}))
 
 
 async def test_no_two_keys_are_alike() -> None:

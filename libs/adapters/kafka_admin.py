@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, NoError, TopicAlreadyExistsError, for_code
 
+from libs.adapters.kafka_broker import Broker, broker_of
 from libs.adapters.kafka_logs import limit_kafka_logs
 from libs.adapters.log_errors import partition_mismatch
 from libs.adapters.ports import TopicSpec
@@ -51,9 +52,9 @@ def topic_specs(settings: StackSettings) -> list[TopicSpec]:
 class KafkaTopicAdmin:
     """Creates topics and describes the cluster; connects at the first call."""
 
-    def __init__(self, bootstrap_servers: str) -> None:
+    def __init__(self, broker: Broker | str) -> None:
         limit_kafka_logs()
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker_of(broker)
         self._client: AIOKafkaAdminClient | None = None
 
     async def ensure(self, topics: Sequence[TopicSpec]) -> None:
@@ -94,9 +95,7 @@ class KafkaTopicAdmin:
 
     async def _live(self) -> AIOKafkaAdminClient:
         if self._client is None:
-            client = AIOKafkaAdminClient(
-                bootstrap_servers=self._bootstrap_servers, request_timeout_ms=_REQUEST_TIMEOUT_MS
-            )
+            client = AIOKafkaAdminClient(**self._broker.options(), request_timeout_ms=_REQUEST_TIMEOUT_MS)
             try:
                 await _ask(client.start())
             except BaseException:

@@ -13,6 +13,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
 from libs.adapters.kafka_batches import Batches, Delivery
+from libs.adapters.kafka_broker import Broker, broker_of
 from libs.adapters.kafka_logs import limit_kafka_logs
 from libs.adapters.ports import Outgoing, TopicPartition
 from libs.errors import StoreUnavailable
@@ -42,9 +43,9 @@ class KafkaProducer:
         not fill the memory.
     """
 
-    def __init__(self, bootstrap_servers: str, max_pending_bytes: int = 32 * 1024 * 1024) -> None:
+    def __init__(self, broker: Broker | str, max_pending_bytes: int = 32 * 1024 * 1024) -> None:
         limit_kafka_logs()
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker_of(broker)
         self._max_pending_bytes = max_pending_bytes
         self._batches: Batches | None = None
         self._broken: Batches | None = None
@@ -59,7 +60,7 @@ class KafkaProducer:
             async with asyncio.timeout(_START_S):
                 await self._live()
         except (TimeoutError, KafkaError) as error:
-            raise StoreUnavailable(f"no broker at {self._bootstrap_servers}: {error!r}") from error
+            raise StoreUnavailable(f"no broker at {self._broker}: {error!r}") from error
 
     @property
     def pending(self) -> int:
@@ -142,7 +143,7 @@ class KafkaProducer:
             return self._batches
         async with self._renewal:
             if self._batches is None or self._batches is self._broken:
-                fresh = Batches(await _connect(self._bootstrap_servers), ttl_s=REQUEST_TIMEOUT_MS / 1_000)
+                fresh = Batches(await _connect(self._broker), ttl_s=REQUEST_TIMEOUT_MS / 1_000)
                 if self._batches is not None:
                     self._close_later(self._batches)
                 self._batches = fresh
@@ -162,9 +163,9 @@ def _size(record: Outgoing) -> int:
     return len(record.value or b"") + len(record.key or b"")
 
 
-async def _connect(bootstrap_servers: str) -> AIOKafkaProducer:
+async def _connect(broker: Broker) -> AIOKafkaProducer:
     producer = AIOKafkaProducer(
-        bootstrap_servers=bootstrap_servers,
+        **broker.options(),
         acks="all",
         enable_idempotence=True,
         max_batch_size=131_072,

@@ -9,6 +9,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from libs.adapters.kafka_broker import Broker, broker_of
 from libs.adapters.kafka_logs import limit_kafka_logs
 from libs.adapters.log_errors import out_of_range
 from libs.adapters.ports import Record, TopicPartition
@@ -28,9 +29,9 @@ _FETCH_WAIT_MS: Final = 50
 class _Reader:
     """What both readers do with a consumer."""
 
-    def __init__(self, bootstrap_servers: str, group_id: str, auto_offset_reset: str) -> None:
+    def __init__(self, broker: Broker | str, group_id: str, auto_offset_reset: str) -> None:
         limit_kafka_logs()
-        self._bootstrap_servers = bootstrap_servers
+        self._broker = broker_of(broker)
         self._group_id = group_id
         self._auto_offset_reset = auto_offset_reset
         self._consumer: AIOKafkaConsumer | None = None
@@ -45,7 +46,7 @@ class _Reader:
     async def _open(self, *topics: str) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
             *topics,
-            bootstrap_servers=self._bootstrap_servers,
+            **self._broker.options(),
             group_id=self._group_id,
             enable_auto_commit=False,
             auto_offset_reset=self._auto_offset_reset,
@@ -58,7 +59,7 @@ class _Reader:
                 await consumer.start()
         except (TimeoutError, KafkaError) as error:
             await _close(consumer)
-            raise StoreUnavailable(f"no broker at {self._bootstrap_servers}: {error!r}") from error
+            raise StoreUnavailable(f"no broker at {self._broker}: {error!r}") from error
         except BaseException:
             await _close(consumer)
             raise
@@ -116,8 +117,8 @@ class KafkaPartitionReader(_Reader):
     Raises ``RefusedStart`` from ``poll`` at an offset that the log does not hold: never a silent jump.
     """
 
-    def __init__(self, bootstrap_servers: str, group_id: str) -> None:
-        super().__init__(bootstrap_servers, group_id, auto_offset_reset="none")
+    def __init__(self, broker: Broker | str, group_id: str) -> None:
+        super().__init__(broker, group_id, auto_offset_reset="none")
         self._ends: dict[TopicPartition, int] = {}
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
@@ -171,8 +172,8 @@ class KafkaPartitionReader(_Reader):
 class KafkaGroupReader(_Reader):
     """Reads one topic as a member of a consumer group, at least once."""
 
-    def __init__(self, bootstrap_servers: str, group_id: str, topic: str) -> None:
-        super().__init__(bootstrap_servers, group_id, auto_offset_reset="earliest")
+    def __init__(self, broker: Broker | str, group_id: str, topic: str) -> None:
+        super().__init__(broker, group_id, auto_offset_reset="earliest")
         self._topic = topic
 
     async def start(self) -> None:

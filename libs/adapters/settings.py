@@ -1,10 +1,11 @@
 """Settings that more than one service reads, and how a process refuses bad ones."""
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from libs.adapters.kafka_broker import Broker, problem_with
 from libs.errors import RefusedStart
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -24,13 +25,26 @@ class StackSettings(BaseSettings):
         validation_alias=AliasChoices("KAFKA_BOOTSTRAP_SERVERS", "kafka_bootstrap_servers"),
         description="Broker addresses, host:port, comma-separated.",
     )
+    kafka_security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="How Kafka is talked to; SASL_SSL where the network is not ours alone."
+    )
+    kafka_sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", description="How the user proves itself to Kafka, for the SASL protocols."
+    )
+    kafka_sasl_username: str = Field("", description="Kafka user, for the SASL protocols.")
+    kafka_sasl_password: SecretStr = Field(SecretStr(""), description="Its password; never shown or logged.")
+    kafka_ca_file: str = Field(
+        "", description="PEM file of the authority that signed the broker's certificate; empty: the system's."
+    )
     redis_url: str = Field(
         "redis://127.0.0.1:6379/0",
+        repr=False,  # may hold a password
         validation_alias=AliasChoices("REDIS_URL", "redis_url"),
-        description="Redis holding snapshots and user histories.",
+        description="Redis holding snapshots and user histories; rediss:// for TLS, redis://user:password@… for ACLs.",
     )
     database_url: str = Field(
         "sqlite+aiosqlite:///.moard/moard.db",
+        repr=False,  # may hold a password
         validation_alias=AliasChoices("DATABASE_URL", "database_url"),
         description="Catalogue: SQLAlchemy URL, mysql+asyncmy://… or sqlite+aiosqlite://…; SQLite needs no server.",
     )
@@ -63,6 +77,24 @@ class StackSettings(BaseSettings):
     )
     log_level: str = Field("info", pattern=r"^(debug|info|warning|error)$", description="Least level that is logged.")
 
+    @property
+    def kafka(self) -> Broker:
+        """The broker, with what it asks of us."""
+        return Broker(
+            self.kafka_bootstrap_servers,
+            self.kafka_security_protocol,
+            self.kafka_sasl_mechanism,
+            self.kafka_sasl_username,
+            self.kafka_sasl_password,
+            self.kafka_ca_file,
+        )
+
+    @model_validator(mode="after")
+    def _credentials(self) -> Self:
+        if (problem := problem_with(self.kafka)) is not None:
+            raise ValueError(problem)
+        return self
+
 
 def load_settings(cls: type[SettingsT]) -> SettingsT:
     """Read settings from the environment and ``.env``.
@@ -77,6 +109,8 @@ def load_settings(cls: type[SettingsT]) -> SettingsT:
     except ValidationError as error:
         problems = "\n".join(
             f"  {_variable(cls, item['loc'])}: {item['msg']}; {_description(cls, item['loc'])}"
+            if item["loc"]
+            else f"  {item['msg'].removeprefix('Value error, ')}"
             for item in error.errors()
         )
         raise RefusedStart(f"{len(error.errors())} setting(s) cannot be used:\n{problems}") from error

@@ -72,7 +72,7 @@ def topics() -> None:
     settings = load_settings(StackSettings)
 
     async def ensure() -> None:
-        admin = KafkaTopicAdmin(settings.kafka_bootstrap_servers)
+        admin = KafkaTopicAdmin(settings.kafka)
         try:
             await admin.ensure(topic_specs(settings))
         finally:

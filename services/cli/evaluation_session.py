@@ -52,16 +52,16 @@ async def run(options: Options) -> Report:
     space = ActionSpace(settings.vector_size)
     if options.file is not None:
         return await _over(FileSource(options.file), options, settings, loaded, space)
-    servers = settings.kafka_bootstrap_servers
-    admin = KafkaTopicAdmin(servers)
+    broker = settings.kafka
+    admin = KafkaTopicAdmin(broker)
     try:
         partitions = await admin.partitions(EVENTS)
         if loaded is not None:
             loaded = loaded.on(await admin.cluster_id())
-            await _read_contents(KafkaPartitionReader(servers, _GROUP), await admin.partitions(CONTENTS), space)
+            await _read_contents(KafkaPartitionReader(broker, _GROUP), await admin.partitions(CONTENTS), space)
     finally:
         await admin.close()
-    reader = KafkaPartitionReader(servers, _GROUP)
+    reader = KafkaPartitionReader(broker, _GROUP)
     source = TopicSource(reader, partitions, options.wanted, settings.join_rules().windows.final_ms)
     try:
         await source.start()

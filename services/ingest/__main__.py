@@ -53,13 +53,13 @@ def main() -> int:
 
 
 def _ports(settings: Settings) -> Ports:
-    servers = settings.kafka_bootstrap_servers
+    broker = settings.kafka
     return Ports(
-        topics=KafkaTopicAdmin(servers),
-        producer=KafkaProducer(servers),
-        history_reader=KafkaGroupReader(servers, projector.GROUP, EVENTS),
-        replay_reader=partial(KafkaPartitionReader, servers, f"{projector.GROUP}-replay"),
-        catalogue_reader=KafkaPartitionReader(servers, catalogue.GROUP),
+        topics=KafkaTopicAdmin(broker),
+        producer=KafkaProducer(broker),
+        history_reader=KafkaGroupReader(broker, projector.GROUP, EVENTS),
+        replay_reader=partial(KafkaPartitionReader, broker, f"{projector.GROUP}-replay"),
+        catalogue_reader=KafkaPartitionReader(broker, catalogue.GROUP),
         history=RedisUserHistory(settings.redis_url),
         contents=SqlContentStore(settings.database_url, settings.vector_size),
         vectors=load_text_vectors(settings.doc2vec_path, settings.vector_size),

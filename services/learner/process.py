@@ -84,10 +84,10 @@ async def _learn(settings: Settings) -> None:
 
 
 def _ports(settings: Settings) -> Ports:
-    servers = settings.kafka_bootstrap_servers
+    broker = settings.kafka
     return Ports(
-        topics=KafkaTopicAdmin(servers),
-        dead_letters=KafkaProducer(servers),
-        reader=KafkaPartitionReader(servers, GROUP_ID),
+        topics=KafkaTopicAdmin(broker),
+        dead_letters=KafkaProducer(broker),
+        reader=KafkaPartitionReader(broker, GROUP_ID),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
     )

@@ -43,11 +43,11 @@ def serve() -> int:
 
 
 def _ports(settings: Settings) -> Ports:
-    servers = settings.kafka_bootstrap_servers
+    broker = settings.kafka
     return Ports(
-        topics=KafkaTopicAdmin(servers),
-        producer=KafkaProducer(servers),
-        reader=lambda: KafkaPartitionReader(servers, _READER_GROUP),
+        topics=KafkaTopicAdmin(broker),
+        producer=KafkaProducer(broker),
+        reader=lambda: KafkaPartitionReader(broker, _READER_GROUP),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
         models=SqlModelStore(settings.database_url, settings.model_name),
         history=RedisUserHistory(settings.redis_url),

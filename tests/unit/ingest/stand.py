@@ -10,6 +10,7 @@ import httpx
 from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
+from libs.adapters.keys import KeyRing
 from libs.adapters.memory import MemoryContentStore, MemoryLog, MemoryProducer, MemoryUserHistory
 from libs.adapters.metrics import IngestMetrics
 from libs.events.codec import decode_event
@@ -48,6 +49,7 @@ class Stand:
 
     settings: Settings
     vectors: TextVectors | None = None
+    keys: KeyRing | None = None
     log: MemoryLog = field(default_factory=MemoryLog)
     history: MemoryUserHistory = field(default_factory=MemoryUserHistory)
     contents: MemoryContentStore = field(default_factory=MemoryContentStore)
@@ -74,7 +76,13 @@ class Stand:
         events = EventIntake(self.producer, self.prompt, self.own_writes, self.metrics, self.settings)
         self.missing: list[str] = []
         self.app = create_app(
-            events, intake, self._waiting_for, metrics=self.metrics, registry=self.registry, settings=self.settings
+            events,
+            intake,
+            self._waiting_for,
+            metrics=self.metrics,
+            registry=self.registry,
+            settings=self.settings,
+            keys=self.keys,
         )
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(self.app), base_url="http://ingest")
 

@@ -34,6 +34,7 @@ def world(tmp_path: Path) -> WorldFactory:
             for name in ("log", "snapshots", "history", "models", "store", "texts")
             if name in given
         }
+        keys = given.pop("keys", None)
         values: dict[str, Any] = {
             "vector_size": VECTOR,
             "state_path": str(tmp_path / "state"),
@@ -53,6 +54,7 @@ def world(tmp_path: Path) -> WorldFactory:
             history=w.history,
             store=w.store,
             texts=w.texts,
+            keys=keys,
         )
         serving = Serving(w.settings, ports, CollectorRegistry(), np.random.default_rng(7))
         transport = httpx.ASGITransport(create_app(serving))

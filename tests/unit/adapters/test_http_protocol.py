@@ -86,6 +86,18 @@ async def test_a_trickle_of_headers_does_not_keep_the_connection() -> None:
     assert said == b""
 
 
+async def test_nor_is_a_second_one_waited_for() -> None:
+    async with served() as (edged, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"POST /api/v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}")
+        async with asyncio.timeout(PATIENCE_S):
+            assert b"200 OK" in await reader.readuntil(b"}")
+            writer.write(b"POST /api/v1/x HTTP/1.1\r\nhost: x\r\n")
+            assert b"HTTP" not in await reader.read()
+        writer.close()
+    assert edged.entered == 1
+
+
 async def test_what_works_on_a_request_may_take_longer_than_its_arrival() -> None:
     edged_limits = Limits(concurrent_requests=5)
     async with served(limits=edged_limits) as (edged, port):

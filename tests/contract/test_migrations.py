@@ -13,7 +13,14 @@ from libs.adapters.ports import StoredContent
 from libs.errors import RefusedStart, StoreUnavailable
 from tests.contract.catalogue_stand import create_legacy_tables, execute
 
-OWN = {"moard_api_keys", "moard_contents", "moard_models", "moard_model_parts", "moard_model_pins", "moard_model_changes"}
+OWN = {
+    "moard_api_keys",
+    "moard_contents",
+    "moard_models",
+    "moard_model_parts",
+    "moard_model_pins",
+    "moard_model_changes",
+}
 
 
 async def tables(url: str) -> set[str]:

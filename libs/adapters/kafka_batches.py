@@ -16,8 +16,11 @@ from libs.adapters.ports import Outgoing, TopicPartition
 
 _LINGER_S: Final = 0.005  # one batch for what arrives together; well below any deadline
 
-Delivery = asyncio.Future[None]
-"""Done when the broker has acknowledged a batch; its exception says why it never will."""
+Delivery = asyncio.Future[int]
+"""The offset after a batch, once the broker has acknowledged it; its exception says why it never will.
+
+0 when the broker has the batch and does not say where: it was sent again, and is not among the last it remembers.
+"""
 
 
 @dataclass(slots=True)
@@ -97,7 +100,7 @@ class Batches:
         except KafkaError as error:
             _fail(batch.delivery, error)
         else:
-            sent.add_done_callback(lambda sent: _settle(batch.delivery, sent))
+            sent.add_done_callback(lambda sent: _settle(batch, sent))
 
 
 def _append(batch: _Batch, record: Outgoing) -> bool:
@@ -105,12 +108,13 @@ def _append(batch: _Batch, record: Outgoing) -> bool:
     return batch.builder.append(timestamp=None, key=record.key, value=record.value, headers=headers) is not None
 
 
-def _settle(delivery: Delivery, sent: asyncio.Future[Any]) -> None:
+def _settle(batch: _Batch, sent: asyncio.Future[Any]) -> None:
     error = ProducerClosed() if sent.cancelled() else sent.exception()
     if error is not None:
-        _fail(delivery, error)
-    elif not delivery.done():
-        delivery.set_result(None)
+        _fail(batch.delivery, error)
+    elif not batch.delivery.done():
+        first = sent.result().offset
+        batch.delivery.set_result(0 if first < 0 else first + batch.builder.record_count())
 
 
 def _fail(delivery: Delivery, error: BaseException) -> None:

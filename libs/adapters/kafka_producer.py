@@ -15,7 +15,7 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeEr
 from libs.adapters.kafka_batches import Batches, Delivery
 from libs.adapters.kafka_broker import Broker, broker_of
 from libs.adapters.kafka_logs import limit_kafka_logs
-from libs.adapters.ports import Outgoing, TopicPartition
+from libs.adapters.ports import Outgoing, Place, TopicPartition
 from libs.errors import StoreUnavailable
 from libs.events.topics import partition_of
 
@@ -72,8 +72,18 @@ class KafkaProducer:
 
         Records of one call and one partition are appended in order.
         """
+        deliveries = await self._deliver(records, timeout_s)
+        return [delivery is not None and _acknowledged(delivery) for _, delivery in deliveries]
+
+    async def place(self, records: Sequence[Outgoing], timeout_s: float) -> list[Place | None]:
+        """Append, and return for each record where it is; None when the broker did not say so within the deadline."""
+        deliveries = await self._deliver(records, timeout_s)
+        return [_place(partition, delivery) for partition, delivery in deliveries]
+
+    async def _deliver(self, records: Sequence[Outgoing], timeout_s: float) -> list[tuple[int, Delivery | None]]:
+        """Return partition and delivery of each record, once all are settled or the deadline is over."""
         if self._pending_bytes >= self._max_pending_bytes:
-            return [False] * len(records)
+            return [(-1, None)] * len(records)
         deadline = time.monotonic() + timeout_s
         try:
             async with asyncio.timeout(timeout_s):
@@ -81,15 +91,16 @@ class KafkaProducer:
                 counts = {topic: await batches.partitions(topic) for topic in {record.topic for record in records}}
         except (TimeoutError, KafkaError) as error:
             log.warning("producer.unavailable", error=repr(error))
-            return [False] * len(records)
-        deliveries = [self._add(batches, record, counts[record.topic]) for record in records]
+            return [(-1, None)] * len(records)
+        added = [self._add(batches, record, counts[record.topic]) for record in records]
+        deliveries = [delivery for _, delivery in added]
         self._count(batches, records, deliveries)
         waiting = {delivery for delivery in deliveries if delivery is not None and not delivery.done()}
         if waiting:
             _, late = await asyncio.wait(waiting, timeout=max(0.0, deadline - time.monotonic()))
             if late:
                 log.warning("producer.deadline", batches=len(late), of=len(waiting))
-        return [delivery is not None and _acknowledged(delivery) for delivery in deliveries]
+        return added
 
     async def stop(self) -> None:
         """Flush what is pending, for a bounded time, and close."""
@@ -98,16 +109,16 @@ class KafkaProducer:
             await _close(batches)
         await asyncio.gather(*self._closing)
 
-    def _add(self, batches: Batches, record: Outgoing, partitions: int) -> Delivery | None:
+    def _add(self, batches: Batches, record: Outgoing, partitions: int) -> tuple[int, Delivery | None]:
         if _size(record) > MAX_RECORD_BYTES:
             log.error("producer.oversize", topic=record.topic, bytes=_size(record))
-            return None
+            return -1, None
         partition = record.partition
         if partition is None:
             partition = random.randrange(partitions) if record.key is None else _partition_of(record.key, partitions)  # noqa: S311
         elif not 0 <= partition < partitions:
             raise ValueError(f"topic {record.topic} has no partition {partition}")
-        return batches.add(TopicPartition(record.topic, partition), record)
+        return partition, batches.add(TopicPartition(record.topic, partition), record)
 
     def _count(self, batches: Batches, records: Sequence[Outgoing], deliveries: Sequence[Delivery | None]) -> None:
         """Count records as pending until their batch is settled."""
@@ -157,6 +168,12 @@ class KafkaProducer:
 
 def _acknowledged(delivery: Delivery) -> bool:
     return delivery.done() and not delivery.cancelled() and delivery.exception() is None
+
+
+def _place(partition: int, delivery: Delivery | None) -> Place | None:
+    if delivery is None or not _acknowledged(delivery) or not delivery.result():
+        return None
+    return Place(partition, delivery.result())
 
 
 def _size(record: Outgoing) -> int:

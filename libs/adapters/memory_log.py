@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from libs.adapters.log_errors import partition_mismatch
-from libs.adapters.ports import Outgoing, Record, TopicPartition, TopicSpec
+from libs.adapters.ports import Outgoing, Place, Record, TopicPartition, TopicSpec
 from libs.errors import StoreUnavailable
 from libs.events.topics import partition_of
 
@@ -82,8 +82,12 @@ class MemoryLog:
 
     def append(self, outgoing: Outgoing) -> bool:
         """Append one record; False when it cannot be kept."""
+        return self.place(outgoing) is not None
+
+    def place(self, outgoing: Outgoing) -> Place | None:
+        """Append one record and return where it is; None when it cannot be kept."""
         if not self.available or outgoing.topic not in self._topics:
-            return False
+            return None
         partitions = self._topics[outgoing.topic]
         number = outgoing.partition
         if number is None:
@@ -101,7 +105,7 @@ class MemoryLog:
             )
         )
         self.wake()
-        return True
+        return Place(number, target.end)
 
     def truncate(self, tp: TopicPartition, before_offset: int) -> None:
         """Forget the records before an offset, as retention does."""
@@ -149,6 +153,11 @@ class MemoryProducer:
         """Append at once; an outage answers False without waiting for the deadline."""
         await asyncio.sleep(0)  # a real append yields to the loop, and so must this one
         return [self._log.append(record) for record in records]
+
+    async def place(self, records: Sequence[Outgoing], timeout_s: float) -> list[Place | None]:  # noqa: ARG002
+        """Append at once."""
+        await asyncio.sleep(0)
+        return [self._log.place(record) for record in records]
 
     async def stop(self) -> None:
         """Do nothing: nothing is ever pending."""

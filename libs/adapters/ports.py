@@ -41,6 +41,13 @@ class Outgoing:
     partition: int | None = None
 
 
+class Place(NamedTuple):
+    """Where a record went: it lies in ``partition``, before ``until``, the offset after the batch that took it."""
+
+    partition: int
+    until: int
+
+
 class Producer(Protocol):
     """Appends with ``acks=all`` and idempotence."""
 
@@ -49,6 +56,9 @@ class Producer(Protocol):
 
     async def append(self, records: Sequence[Outgoing], timeout_s: float) -> list[bool]:
         """Return, for each record in order, whether the broker acknowledged it within the deadline."""
+
+    async def place(self, records: Sequence[Outgoing], timeout_s: float) -> list[Place | None]:
+        """Append, and return for each record where it is; None when the broker did not say so within the deadline."""
 
     async def stop(self) -> None:
         """Flush what is pending and close."""
@@ -145,6 +155,7 @@ class SnapshotMeta:
 
     ``offsets`` are the next offsets the weights contain, ``"topic:partition" → offset``. ``trained`` samples the
     interactions whose row had its first gradient since the last snapshot: ``(event id, append time in ms)``.
+    ``extra`` holds ``cluster_id``, and means over the updates since the last snapshot, if any: ``loss``, ``q_mean``.
     """
 
     version: int

@@ -3,6 +3,7 @@
 import asyncio
 import time
 import uuid
+from collections import Counter
 from itertools import groupby
 
 import pytest
@@ -58,6 +59,22 @@ async def test_a_given_partition_wins_over_the_key(event_log: EventLog) -> None:
     key = next(key for key in (b"a", b"b", b"c", b"d") if partition_of(key, 2) == 0)
     await (await event_log.producer()).append([Outgoing(topic, key, b"", partition=1)], timeout_s=20)
     assert [record.partition for record in await read(await event_log.reader(beginnings(topic)), 1)] == [1]
+
+
+async def test_placing_tells_the_partition_and_an_offset_behind_each_record(event_log: EventLog) -> None:
+    topic, producer = await event_log.topic(), await event_log.producer()
+    sent = [outgoing(topic, number) for number in range(20)]
+    places = [place for part in (sent[:10], sent[10:]) for place in await producer.place(part, timeout_s=20)]
+    records = await read(await event_log.reader(beginnings(topic)), 20)
+    found = {record.value: record for record in records}
+    for part in (range(10), range(10, 20)):  # the second was appended when the first was acknowledged
+        ends = Counter(found[record.value].partition for record in sent[: part.stop])
+        for number in part:
+            place, record = places[number], found[sent[number].value]
+            assert place is not None
+            assert place.partition == record.partition
+            assert record.offset < place.until <= ends[record.partition]
+    assert await producer.place([outgoing(f"absent-{uuid.uuid4().hex}", 1)], timeout_s=0.5) == [None]
 
 
 async def test_an_unknown_topic_is_not_acknowledged(event_log: EventLog) -> None:

@@ -1,6 +1,7 @@
 """Batches over a producer that a test holds in its hands."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -52,9 +53,19 @@ async def test_what_arrives_together_is_one_batch_with_one_delivery() -> None:
     await batches.flush(5)
     assert (producer.counts(0), producer.counts(1)) == ([3], [1])
     for _, _, sent in producer.taken:
-        sent.set_result("metadata")
+        sent.set_result(SimpleNamespace(offset=40))
     await asyncio.wait(deliveries, timeout=5)
-    assert all(delivery.exception() is None for delivery in deliveries)
+    assert [delivery.result() for delivery in deliveries] == [43, 43, 43, 41]
+
+
+async def test_a_batch_that_lies_nobody_remembers_where_has_no_end() -> None:
+    producer = HeldProducer()
+    batches = batches_of(producer)
+    delivery = batches.add(TP, record(1))
+    await batches.flush(5)
+    producer.taken[0][2].set_result(SimpleNamespace(offset=-1))  # what aiokafka makes of DUPLICATE_SEQUENCE_NUMBER
+    await asyncio.wait([delivery], timeout=5)
+    assert delivery.result() == 0
 
 
 async def test_full_batches_queue_in_order_and_nothing_joins_a_batch_on_its_way() -> None:
@@ -92,7 +103,7 @@ async def test_a_refused_batch_fails_alone() -> None:
     second = batches.add(TP, record(2))
     await batches.flush(5)
     producer.taken[0][2].set_exception(NotLeaderForPartitionError())
-    producer.taken[1][2].set_result("metadata")
+    producer.taken[1][2].set_result(SimpleNamespace(offset=40))
     await asyncio.wait([first, second], timeout=5)
     assert isinstance(first.exception(), NotLeaderForPartitionError)
     assert second.exception() is None

@@ -11,6 +11,7 @@ import structlog
 from libs.adapters.ports import SnapshotMeta, SnapshotStore, TopicPartition
 from libs.adapters.telemetry import LearnerMetrics
 from libs.errors import Fenced, SnapshotRejected, StoreUnavailable
+from libs.events.topics import EVENTS
 from libs.rl import snapshot as encoding
 from services.learner.trainer import Taken, Trainer
 
@@ -19,6 +20,7 @@ log = structlog.get_logger(__name__)
 _TRAINED_SAMPLE: Final = 64  # enough to measure freshness by; the pointer's metadata stays small
 _TRAINED_KEPT: Final = 10_000
 _POINTER_POLL_S: Final = 1.0  # a store that came back empty is noticed within this
+_CONTAINED_S: Final = 3.0  # how late a snapshot says that it contains events which changed no weight
 _LONGEST_PAUSE_S: Final = 4.0  # while the store is away; with the poll it is filled again within 5 s
 
 
@@ -58,6 +60,8 @@ class SnapshotPublisher:
         self._metrics = metrics
         self._clock_ms = clock_ms
         self.last_version = lineage.last_version
+        self._offsets: dict[TopicPartition, int] = {}  # of events, contained in what was published last
+        self._published_ms = 0
         self._step = -1  # of the weights published last; those of a checkpoint count as not published
         self._not_before_ms = 0
         self._failures = 0
@@ -75,7 +79,9 @@ class SnapshotPublisher:
         if self._clock_ms() < self._not_before_ms or not self._trainer.sound or self._is_behind(positions):
             return False
         learned = self._trainer.step > 0 and self._trainer.step != self._step
-        return learned or self._trainer.fresh or (self._pointer_gone and self._trainer.step > 0)
+        if learned or self._trainer.fresh:
+            return True
+        return self._trainer.step > 0 and (self._pointer_gone or self._contains_more(positions))
 
     def publish(self, taken: Taken, positions: Mapping[TopicPartition, int]) -> None:
         """Begin to publish; ``positions`` are the offsets that these weights contain."""
@@ -128,9 +134,10 @@ class SnapshotPublisher:
             arch=encoding.arch(taken.snapshot),
             offsets={f"{tp.topic}:{tp.partition}": offset for tp, offset in positions.items()},
             trained=tuple(_sample(self._unpublished)),
-            extra={"cluster_id": self._lineage.cluster_id},
+            extra={"cluster_id": self._lineage.cluster_id, **_course(taken)},
         )
         await self._store.publish(meta, blob)
+        self._offsets, self._published_ms = _events(positions), self._clock_ms()
         self.last_version, self._step, self._unpublished = version, taken.step, []
         self._pointer_gone, self._failures = False, 0
         self._metrics.snapshot_version.set(version)
@@ -152,6 +159,11 @@ class SnapshotPublisher:
             self._metrics.snapshots_refused.inc()
         if error is not None:
             raise error
+
+    def _contains_more(self, positions: Mapping[TopicPartition, int]) -> bool:
+        """Tell whether events were learned from without changing a weight, some time ago: who waits for them waits."""
+        overdue = self._clock_ms() >= self._published_ms + 1000 * _CONTAINED_S
+        return overdue and self._step >= 0 and _events(positions) != self._offsets
 
     def _is_behind(self, positions: Mapping[TopicPartition, int]) -> bool:
         if self._behind:
@@ -179,6 +191,17 @@ def parse_partition(text: str) -> TopicPartition:
     """
     topic, _, partition = text.rpartition(":")
     return TopicPartition(topic, int(partition))
+
+
+def _events(positions: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+    return {tp: offset for tp, offset in positions.items() if tp.topic == EVENTS}
+
+
+def _course(taken: Taken) -> dict[str, str]:
+    """Return how learning went since the snapshot before; nothing when there was no update."""
+    if taken.loss is None or taken.q_mean is None:
+        return {}
+    return {"loss": repr(taken.loss), "q_mean": repr(taken.q_mean)}
 
 
 def _encode(taken: Taken) -> tuple[bytes, str]:

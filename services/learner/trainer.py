@@ -31,11 +31,16 @@ _FORCED_UPDATES: Final = 4  # for one snapshot: enough for a thousand new rows, 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """One snapshot, and the interactions (event id, append ms) whose first gradient it is the first to contain."""
+    """One snapshot, and the interactions (event id, append ms) whose first gradient it is the first to contain.
+
+    ``loss`` and ``q_mean`` are means over the updates since the snapshot before, None when there were none.
+    """
 
     snapshot: Snapshot
     step: int
     trained: list[tuple[str, int]]
+    loss: float | None = None
+    q_mean: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +86,7 @@ class Trainer:
         self._failure: BaseException | None = None
         self._stopping = False
         self._trained: deque[tuple[str, int]] = deque(maxlen=10_000)  # only a sample is ever published
+        self._course: deque[tuple[float, float]] = deque(maxlen=10_000)
         self._guard = Guard(agent, metrics)
         self.step = agent.updates
         self.fresh = False
@@ -213,6 +219,8 @@ class Trainer:
         self.step = self._agent.updates
         trained = [(event_id.removeprefix("organic:"), append_ms) for event_id, append_ms in self._agent.trained()]
         self._trained.extend(trained)
+        if report.finite:
+            self._course.append((report.loss["total"], report.q_mean))
         self._metrics.updated(report, time.perf_counter() - began, [append_ms for _, append_ms in trained])
 
     def _take(self, agent: Agent) -> Taken:
@@ -222,7 +230,9 @@ class Trainer:
             self._update(size)
         trained = list(self._trained)
         self._trained.clear()
-        return Taken(agent.snapshot(), agent.updates, trained)
+        course = list(self._course)
+        self._course.clear()
+        return Taken(agent.snapshot(), agent.updates, trained, *_means(course))
 
     def _fail(self, error: BaseException) -> None:
         self._failure = error
@@ -237,6 +247,13 @@ class Trainer:
     def _call_loop(self, call: Callable[..., object], *values: object) -> None:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
+
+
+def _means(course: list[tuple[float, float]]) -> tuple[float | None, float | None]:
+    if not course:
+        return None, None
+    loss, q_mean = np.array(course).mean(axis=0).tolist()
+    return loss, q_mean
 
 
 def _resolve(answer: "asyncio.Future[ResultT]", result: ResultT) -> None:

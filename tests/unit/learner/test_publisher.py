@@ -86,6 +86,30 @@ async def test_fresh_rows_make_a_snapshot_due_although_no_step_was_taken() -> No
     assert stand.publisher.due(AT_10)
 
 
+async def test_events_that_change_no_weight_are_told_of_after_a_while() -> None:
+    stand = Stand()
+    await stand.publish(step=1)
+    contents_only = {**AT_10, TopicPartition("moard.contents", 0): 3}
+    stand.now_ms += 3_000
+    assert not stand.publisher.due(contents_only)
+    assert stand.publisher.due({E0: 11})
+    stand.now_ms -= 1
+    assert not stand.publisher.due({E0: 11})
+
+
+async def test_how_learning_went_is_told_with_the_snapshot() -> None:
+    stand = Stand()
+    stand.publisher.publish(Taken(random_snapshot([1, 2], 4), 1, [], loss=0.25, q_mean=-1.5), AT_10)
+    await stand.publisher.finish()
+    meta = await stand.store.current()
+    assert meta is not None
+    assert meta.extra == {"cluster_id": "cluster", "loss": "0.25", "q_mean": "-1.5"}
+    stand.now_ms += 5_000
+    meta = await stand.publish(step=2)
+    assert meta is not None
+    assert meta.extra == {"cluster_id": "cluster"}
+
+
 async def test_weights_that_are_not_finite_are_kept_back() -> None:
     stand = Stand()
     stand.trainer.sound = False

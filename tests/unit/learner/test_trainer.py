@@ -62,7 +62,10 @@ async def test_a_snapshot_contains_everything_absorbed_before_it(make: Make) -> 
 
     assert taken.trained == [("c1", 1_001)]  # one row is no batch: it gets a gradient of its own all the same
     assert taken.step == 1
-    assert (await trainer.snapshot()).trained == []
+    assert taken.loss is not None
+    assert taken.q_mean is not None
+    later = await trainer.snapshot()
+    assert (later.trained, later.loss, later.q_mean) == ([], None, None)  # no update since
 
 
 async def test_training_goes_on_while_nothing_arrives(make: Make) -> None:

@@ -104,6 +104,15 @@ def _fill(columns: int) -> list[ColumnElement[Any]]:
     return [null().label(f"sum{number}") for number in range(columns, width)]
 
 
+def epoch_ms(written: datetime | str | None) -> int | None:
+    """Return the time of a DATETIME without zone, which the backend writes in UTC; None for what is no time."""
+    try:
+        moment = datetime.fromisoformat(written) if isinstance(written, str) else written
+        return None if moment is None else int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
+    except ValueError:
+        return None
+
+
 def _prefixed(prefix: str, columns: list[Any]) -> list[ColumnElement[Any]]:
     return [source.label(f"{prefix}_{source.name}") for source in columns]
 
@@ -136,14 +145,5 @@ def _legacy(row: Row[Any], vector_size: int) -> StoredContent:
         embedding=embedding,
         embedding_broken=row.legacy_embedding is not None and embedding is None,
         kind=row.legacy_type or "",
-        published_at_ms=_epoch_ms(row.legacy_published_at),
+        published_at_ms=epoch_ms(row.legacy_published_at),
     )
-
-
-def _epoch_ms(published_at: datetime | str | None) -> int | None:
-    """Return the time of a DATETIME without zone, which the backend writes in UTC; None for what is no time."""
-    try:
-        moment = datetime.fromisoformat(published_at) if isinstance(published_at, str) else published_at
-        return None if moment is None else int(moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() * 1_000)
-    except ValueError:
-        return None

@@ -9,16 +9,19 @@ from libs.adapters.memory_stores import (
     MemorySnapshotStore,
     MemoryUserHistory,
 )
+from libs.adapters.memory_training import MemoryLegacyLog, MemoryTaskStore
 
 __all__ = [
     "MemoryContentStore",
     "MemoryGroupReader",
     "MemoryKeyStore",
+    "MemoryLegacyLog",
     "MemoryLog",
     "MemoryModelStore",
     "MemoryPartitionReader",
     "MemoryProducer",
     "MemorySnapshotStore",
+    "MemoryTaskStore",
     "MemoryTopicAdmin",
     "MemoryUserHistory",
 ]

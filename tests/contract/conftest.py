@@ -14,12 +14,16 @@ from infra.migrations import upgrade
 from libs.adapters import memory
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
+from libs.adapters.legacy_log import SqlLegacyLog
 from libs.adapters.model_ports import ServedSnapshots
 from libs.adapters.ports import UserHistory
 from libs.adapters.snapshot_store import RedisSnapshotStore
+from libs.adapters.task_store import SqlTaskStore
+from libs.adapters.training_ports import TaskStore
 from libs.adapters.user_history import RedisUserHistory
 from tests.contract.catalogue_stand import VECTOR_SIZE, Catalogue, create_legacy_tables, execute, twin
 from tests.contract.event_log_stand import EventLog
+from tests.contract.training_stand import LegacyStand
 
 REAL = pytest.param("real", marks=pytest.mark.stack)
 
@@ -102,4 +106,30 @@ async def catalogue(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
         store = SqlContentStore(url, VECTOR_SIZE)
         await store.start()
         yield Catalogue(store, url)
+        await store.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mariadb", marks=pytest.mark.stack)])
+async def legacy(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LegacyStand]:
+    """The legacy tables, empty."""
+    if request.param == "memory":
+        yield LegacyStand(memory.MemoryLegacyLog())
+        return
+    async with fresh_database(request, tmp_path) as url:
+        await create_legacy_tables(url)
+        log = SqlLegacyLog(url)
+        yield LegacyStand(log, url)
+        await log.close()
+
+
+@pytest.fixture(params=["memory", "sqlite", pytest.param("mariadb", marks=pytest.mark.stack)])
+async def tasks(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[TaskStore]:
+    """No tasks, and nothing streamed."""
+    if request.param == "memory":
+        yield memory.MemoryTaskStore()
+        return
+    async with fresh_database(request, tmp_path) as url:
+        await asyncio.to_thread(upgrade, url)
+        store = SqlTaskStore(url)
+        yield store
         await store.close()

@@ -16,6 +16,7 @@ from services.serving.model_routes import model_routes
 from services.serving.predictions import predictions
 from services.serving.rankings import rankings
 from services.serving.schemas import Message
+from services.serving.training_tasks import training
 
 
 def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None = None) -> FastAPI:
@@ -46,6 +47,7 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
     app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
     app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
     app.include_router(model_routes(serving.models), prefix="/api/v1")
+    app.include_router(training(serving.training), prefix="/api/v1")
     settings = serving.settings
     install_edges(
         app,

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +13,17 @@ from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
 from libs.adapters.keys import KeyRing
+from libs.adapters.memory_training import MemoryLegacyLog, MemoryTaskStore
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.model_ports import ModelStore, ServedSnapshots
 from libs.adapters.ports import ContentStore, KeyStore, PartitionReader, Producer, TopicAdmin, UserHistory
+from libs.adapters.training_ports import LegacyLog, TaskStore
 from libs.errors import StoreUnavailable
 from libs.events.schema import MAX_CANDIDATES
 from libs.rl.action_space import ActionSpace
 from libs.rl.slates import Exploration
 from libs.text.vectors import TextVectors
+from services.serving.backfill import Backfill
 from services.serving.contents import Contents
 from services.serving.contents_feed import ContentsFeed
 from services.serving.last_good import LastGood
@@ -33,11 +36,14 @@ from services.serving.proposals import SOURCES
 from services.serving.proposer import SEEN, Proposer
 from services.serving.recommender import Recommender
 from services.serving.settings import Settings
+from services.serving.training_tasks import Training
+from services.serving.training_worker import Keeper, Pace, TrainingWorker
 from services.serving.users import Users
 
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
+_SETTLE_S = 1.0  # an insertion of the backend's that is under way ends within this
 
 # More than are proposed, as the caller's exclusions and the user's history leave gaps.
 _GAPS = MAX_CANDIDATES + SEEN
@@ -45,7 +51,10 @@ _GAPS = MAX_CANDIDATES + SEEN
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The outside world. ``reader`` makes a fresh reader each time it is called; ``migrate`` blocks."""
+    """The outside world. ``reader`` makes a fresh reader each time it is called; ``migrate`` blocks.
+
+    Without ``tasks`` and ``legacy`` there is nothing to back-fill, and tasks end with the process.
+    """
 
     topics: TopicAdmin
     producer: Producer
@@ -57,6 +66,9 @@ class Ports:
     texts: TextVectors | None = None
     keys: KeyStore | None = None
     migrate: Callable[[], None] | None = None
+    tasks: TaskStore = field(default_factory=MemoryTaskStore)
+    legacy: LegacyLog = field(default_factory=MemoryLegacyLog)
+    keeper: Keeper | None = None
 
 
 class Serving:
@@ -132,6 +144,8 @@ class Serving:
             self.users, self.contents, proposer, self.watcher, self.outbox, exploration, self.metrics, rng
         )
 
+        self.training = _training(settings, ports, ports.keeper or self.models)
+
     def waiting_for(self) -> list[str]:
         """Return what is missing before traffic should come, empty when ready."""
         parts = {"contents": self.feed.caught_up, "snapshot": self.watcher.tried, "warm-up": self._warm}
@@ -145,7 +159,7 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = [self.watcher.run(), self.popularity.run(), self._obey_pins()]
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self.training.worker.run()]
         if self.keys is not None:
             following.append(self.keys.run())
         tasks += [self._spawn(work, crashed) for work in following]
@@ -185,6 +199,8 @@ class Serving:
         ports = self._ports
         for port in (ports.topics, ports.snapshots, ports.models, ports.history, ports.store):
             await port.close()
+        await self._ports.tasks.close()
+        await self._ports.legacy.close()
         if self._ports.keys is not None:
             await self._ports.keys.close()
         if self.texts is not None:
@@ -203,6 +219,17 @@ class Serving:
 
         task.add_done_callback(ended)
         return task
+
+
+def _training(settings: Settings, ports: Ports, keeper: Keeper) -> Training:
+    backfill = Backfill(ports.legacy, ports.producer, settle_s=_SETTLE_S)
+    pace = Pace(
+        patience_s=settings.serving_training_patience_ms / 1_000,
+        retention_days=settings.serving_task_retention_days,
+        per_s=settings.serving_training_pace,
+    )
+    worker = TrainingWorker(ports.tasks, backfill, ports.snapshots, keeper, pace)
+    return Training(ports.tasks, backfill, worker, settings.serving_train_wait_ms / 1_000)
 
 
 async def _retried(what: str, attempt: Callable[[], Awaitable[None]]) -> None:

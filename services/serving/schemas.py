@@ -1,6 +1,6 @@
 """Bodies and answers of the HTTP contract. The legacy ones are as lenient as the server they replace (api.md §1)."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 from uuid import UUID
 
 from annotated_types import Ge, Le, MaxLen, MinLen
@@ -127,3 +127,49 @@ class Message(BaseModel):
     """A sentence for people."""
 
     message: str
+
+
+class TaskResult(BaseModel):
+    """How the learner stood at one snapshot: means over the updates since the one before."""
+
+    q_value: float
+    loss: float
+
+
+class TaskAnswer(BaseModel):
+    """A training task. All keys are always there; the legacy page reads null as "not known"."""
+
+    task_id: str
+    status: Literal["processing", "completed", "failed"]
+    start_time: str = Field(description="ISO 8601, UTC.")
+    end_time: str | None
+    total_interactions: int = Field(description="To be learned; 0 until they were counted.")
+    processed_interactions: int = Field(description="Contained in the published snapshot.")
+    results: list[TaskResult] | None = Field(description="At most 100, spread over the snapshots of the task.")
+    total_loss: float | None = Field(description="Mean loss of the learner meanwhile.")
+    error: str | None
+    save_path: str | None = Field(description="models/ and the name under which the snapshot was kept.")
+    message: str
+
+
+class TaskStarted(BaseModel):
+    """The answer to ``async-train``."""
+
+    task_id: str
+    status: str
+    message: str
+
+
+class CollectAnswer(BaseModel):
+    """How much there is to learn."""
+
+    message: str
+    data_count: int = Field(description="Interactions that were not streamed yet.")
+
+
+class TrainAnswer(BaseModel):
+    """What was learned while the call waited."""
+
+    message: str
+    processed_count: int
+    total_loss: float | None = Field(description="Mean; 0 without data, null while no snapshot says.")

@@ -11,10 +11,12 @@ from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.http_server import serve_until_stopped
 from libs.adapters.key_store import SqlKeyStore
+from libs.adapters.legacy_log import SqlLegacyLog
 from libs.adapters.model_store import SqlModelStore
 from libs.adapters.ports import KeyStore
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
+from libs.adapters.task_store import SqlTaskStore
 from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
 from libs.text.vectors import load_text_vectors
@@ -55,6 +57,8 @@ def _ports(settings: Settings) -> Ports:
         texts=load_text_vectors(settings.doc2vec_path, settings.vector_size),
         keys=_keys(settings),
         migrate=_migration(settings.database_url),
+        tasks=SqlTaskStore(settings.database_url),
+        legacy=SqlLegacyLog(settings.database_url),
     )
 
 

@@ -102,6 +102,18 @@ class Settings(HttpSettings):
         description="Texts of embedding calls in work at once; a call beyond gets 503. Two full bulk calls: at 3 ms "
         "for each text, six seconds of the one thread that infers.",
     )
+    serving_train_wait_ms: PositiveInt = Field(
+        30_000, description="Milliseconds online-learning/train waits for the learner; then it answers how far it came."
+    )
+    serving_training_patience_ms: PositiveInt = Field(
+        600_000, description="Milliseconds a training task may make no progress before it fails: a learner may restart."
+    )
+    serving_training_pace: PositiveFloat = Field(
+        300.0, description="Legacy recommendations streamed a second, at most: rankings of this process go first."
+    )
+    serving_task_retention_days: PositiveFloat = Field(
+        30.0, description="Days an ended training task is kept for the admin page."
+    )
     doc2vec_path: str = Field(
         "", description="Folder of a trained Doc2Vec model; empty: embedding calls answer 503, vectors must be given."
     )

@@ -29,11 +29,8 @@ def world(tmp_path: Path) -> WorldFactory:
         expect_crash: bool = False,
         **given: Any,
     ) -> AsyncIterator[World]:
-        parts = {
-            name: given.pop(name)
-            for name in ("log", "snapshots", "history", "models", "store", "texts")
-            if name in given
-        }
+        replaced = ("log", "snapshots", "history", "models", "store", "texts", "tasks", "legacy", "keeper")
+        parts = {name: given.pop(name) for name in replaced if name in given}
         keys = given.pop("keys", None)
         values: dict[str, Any] = {
             "vector_size": VECTOR,
@@ -55,6 +52,9 @@ def world(tmp_path: Path) -> WorldFactory:
             store=w.store,
             texts=w.texts,
             keys=keys,
+            tasks=w.tasks,
+            legacy=w.legacy,
+            keeper=w.keeper,
         )
         serving = Serving(w.settings, ports, CollectorRegistry(), np.random.default_rng(7))
         transport = httpx.ASGITransport(create_app(serving))

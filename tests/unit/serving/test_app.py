@@ -62,11 +62,9 @@ async def test_every_call_is_documented(world: WorldFactory) -> None:
         assert (await w.client.get("/docs")).status_code == 200
         spec = (await w.client.get("/openapi.json")).json()
     posts = {path for path, item in spec["paths"].items() if "post" in item}
-    without_body = {
-        "/api/v1/model/change",
-        "/api/v1/snapshots/{version}/keep",
-        "/api/v1/snapshots/{version}/pin",
-    }
+    without_body = {f"/api/v1/online-learning/{call}" for call in ("async-train", "train", "collect-training-data")}
+    without_body |= {"/api/v1/model/change", "/api/v1/snapshots/{version}/keep", "/api/v1/snapshots/{version}/pin"}
+    assert without_body < posts
     assert posts - without_body == {
         "/api/v1/rank",
         "/api/v1/predict/top-contents",

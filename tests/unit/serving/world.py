@@ -11,9 +11,11 @@ import numpy as np
 
 from libs.adapters.memory import (
     MemoryContentStore,
+    MemoryLegacyLog,
     MemoryLog,
     MemoryModelStore,
     MemorySnapshotStore,
+    MemoryTaskStore,
     MemoryUserHistory,
 )
 from libs.adapters.ports import Outgoing, SnapshotMeta
@@ -25,6 +27,7 @@ from libs.rl.snapshot import encode as encode_snapshot
 from libs.text.vectors import TextVectors
 from services.serving.assembly import Serving
 from services.serving.settings import Settings
+from services.serving.training_worker import Keeper
 from tests.snapshots import random_snapshot
 
 VECTOR = 8
@@ -78,6 +81,9 @@ class World:
     history: MemoryUserHistory = field(default_factory=MemoryUserHistory)
     store: MemoryContentStore = field(default_factory=MemoryContentStore)
     texts: TextVectors | None = None
+    tasks: MemoryTaskStore = field(default_factory=MemoryTaskStore)
+    legacy: MemoryLegacyLog = field(default_factory=MemoryLegacyLog)
+    keeper: Keeper | None = None
     crashes: list[BaseException] = field(default_factory=list)
     serving: Serving = field(init=False)
     client: httpx.AsyncClient = field(init=False)

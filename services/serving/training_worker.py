@@ -1,0 +1,265 @@
+"""The worker of training tasks: streams what a task asks for, and follows it until the learner has learned it.
+
+Every serving process runs one; a lease in SQL lets one task run at a time over all of them. Everything a task needs
+to go on is written with the cursor, in one transaction, after the broker's acknowledgement: whoever takes over from a
+process that died goes on from there.
+"""
+
+import asyncio
+import contextlib
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final, Protocol
+
+import structlog
+
+from libs.adapters.ports import SnapshotStore
+from libs.adapters.training_ports import Cursor, Status, TaskStore, TrainingTask
+from libs.errors import MoardError, SnapshotRejected, StoreUnavailable
+from services.serving.backfill import Backfill
+from services.serving.training_progress import Progress
+
+log = structlog.get_logger(__name__)
+
+LEASE_MS: Final = 30_000  # longer than any step between two renewals may take (SQL 10 s, the broker 14 s)
+_LOOK_S: Final = 1.0  # between two looks at the snapshot pointer
+_RENEW_S: Final = 5.0
+_RETRY_S: Final = 1.0
+_HOUR_MS: Final = 3_600_000
+_DAY_MS: Final = 24 * _HOUR_MS
+_ACTOR: Final = "training"
+
+
+class Keeper(Protocol):
+    """Keeps snapshots under names."""
+
+    async def keep(self, name: str, actor: str, request_id: str) -> int:
+        """Keep the current snapshot under a name and return its version."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How a worker goes about it.
+
+    ``patience_s``: a task that makes no progress for so long has failed. ``retention_days``: of ended tasks.
+    ``per_s``: recommendations streamed a second, at most.
+    """
+
+    poll_s: float = 2.0
+    patience_s: float = 600.0
+    retention_days: float = 30.0
+    per_s: float = 1_000.0
+
+
+class TrainingWorker:
+    """Works on the oldest task, one at a time over all workers."""
+
+    def __init__(
+        self,
+        tasks: TaskStore,
+        backfill: Backfill,
+        snapshots: SnapshotStore,
+        keeper: Keeper | None,
+        pace: Pace,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._tasks = tasks
+        self._backfill = backfill
+        self._snapshots = snapshots
+        self._keeper = keeper
+        self._pace = pace
+        self._clock_ms = clock_ms or _epoch_ms
+        self._owner = uuid.uuid4().hex
+        self._wake = asyncio.Event()
+        self._patient_since: tuple[str, int] = ("", 0)
+        self._tidied_ms = 0
+
+    def wake(self) -> None:
+        """Look for a task now."""
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Work until cancelled; a store that is away is waited for."""
+        while True:
+            try:
+                if await self.turn():
+                    continue
+            except StoreUnavailable as error:
+                log.warning("training.store_unavailable", error=str(error))
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._pace.poll_s):  # wait_for may lose a cancellation in 3.11
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def turn(self) -> bool:
+        """Work on the oldest task until it ends; False when there is none, or another worker is at it."""
+        task = await self._tasks.oldest_processing()
+        if task is None:
+            await self._tidy()
+            return False
+        cursor = await self._tasks.claim(self._owner, self._clock_ms(), self._lease_ms())
+        if cursor is None:
+            return False
+        try:
+            newest = await self._tasks.get(task.task_id)  # as whoever held the lease before left it
+            if newest is not None and newest.status == "processing":
+                await self._work(newest, cursor)
+        finally:
+            await asyncio.shield(self._release())
+        return True
+
+    async def _work(self, task: TrainingTask, cursor: Cursor) -> None:
+        run = _Run(task, cursor, Progress.load(task.state))
+        if self._patient_since[0] != task.task_id:
+            self._patient_since = (task.task_id, self._clock_ms())
+        try:
+            if await self._stream(run) and await self._follow(run):
+                await self._complete(run)
+        except StoreUnavailable as error:
+            if not self._out_of_patience():
+                raise
+            await self._fail(run, f"no progress for {self._pace.patience_s:.0f} s: {error}")
+        except Exception as error:  # logged in full: rankings need not end for it, and no task may go on for ever
+            log.exception("training.failed", task_id=task.task_id)
+            await self._fail(run, f"a fault in moard ({type(error).__name__}): its log has task {task.task_id}")
+
+    async def _stream(self, run: "_Run") -> bool:
+        """Append everything the task is about; False when it is nobody's any more."""
+        if run.progress.until is None:
+            until = await self._backfill.bound(run.cursor, run.task.recommendations)
+            total = await self._backfill.count(run.cursor, until)
+            run.progress.until = until
+            run.task = replace(run.task, total=total, message=f"streaming {total} interactions")
+            if not await self._save(run):
+                return False
+        while run.lacks(run.progress.until):
+            began = time.monotonic()
+            page = await self._backfill.page(run.cursor, run.progress.until, run.task.batch_size)
+            run.cursor = page.cursor
+            run.progress.append(page.marks)
+            await self._look(run)
+            if not await self._save(run):
+                return False
+            self._made_progress(run)
+            await asyncio.sleep(max(0.0, page.recommendations / self._pace.per_s - (time.monotonic() - began)))
+        return True
+
+    async def _follow(self, run: "_Run") -> bool:
+        """Return True once a snapshot contains everything; False when the task ended otherwise."""
+        saved = time.monotonic()
+        while not run.progress.learned:
+            if self._out_of_patience():
+                await self._fail(
+                    run,
+                    f"no snapshot with more of these events for {self._pace.patience_s:.0f} s: is the learner "
+                    "running? The events are in the log and will be learned when it is",
+                )
+                return False
+            before = run.task
+            await self._wait(run)
+            if run.task.processed > before.processed:
+                self._made_progress(run)
+            if run.task != before or time.monotonic() - saved > _RENEW_S:
+                saved = time.monotonic()
+                if not await self._save(run):
+                    return False
+        return True
+
+    async def _complete(self, run: "_Run") -> None:
+        # What was deleted between counting and streaming, the backend took away; what came twice, a crash repeated.
+        run.task = replace(run.task, total=run.progress.streamed, processed=run.progress.streamed)
+        message, error = f"{run.task.processed} interactions learned", None
+        if run.task.save_model:
+            name, error = await self._keep(run.task)
+            run.task = replace(run.task, save_path=None if name is None else f"models/{name}")
+        await self._end(run, "completed", message, error)
+
+    async def _keep(self, task: TrainingTask) -> tuple[str | None, str | None]:
+        """Keep the current snapshot; return its name, or why there is none."""
+        if self._keeper is None:
+            return None, "the model was not saved: this installation keeps no snapshots"
+        name = f"legacy-train-{datetime.fromtimestamp(task.created_ms / 1_000, UTC):%Y%m%d}-{task.task_id[:8]}"
+        try:
+            await self._keeper.keep(name, _ACTOR, task.task_id)
+        except StoreUnavailable:
+            raise
+        except MoardError as error:
+            return None, f"the model was not saved: {error}"
+        return name, None
+
+    async def _fail(self, run: "_Run", error: str) -> None:
+        await self._end(run, "failed", "failed", error)
+
+    async def _end(self, run: "_Run", status: Status, message: str, error: str | None) -> None:
+        run.task = replace(run.task, status=status, ended_ms=self._clock_ms(), message=message, error=error)
+        await self._save(run)
+        self._patient_since = ("", 0)
+        log.info("training.ended", task_id=run.task.task_id, status=status, interactions=run.task.processed)
+
+    async def _look(self, run: "_Run") -> None:
+        """Take note of the current snapshot, at most once a second; a store that is away is looked at later."""
+        if time.monotonic() - run.looked_s < _LOOK_S:
+            return
+        run.looked_s = time.monotonic()
+        try:
+            meta = await self._snapshots.current()
+        except (StoreUnavailable, SnapshotRejected):
+            return
+        if meta is not None:
+            run.task = run.progress.observe(run.task, meta)
+
+    async def _wait(self, run: "_Run") -> None:
+        try:
+            meta = await self._snapshots.wait(run.progress.version, _LOOK_S)
+        except (StoreUnavailable, SnapshotRejected):
+            meta = None
+            await asyncio.sleep(_RETRY_S)
+        if meta is not None:
+            run.task = run.progress.observe(run.task, meta)
+
+    async def _save(self, run: "_Run") -> bool:
+        run.task = replace(run.task, state=run.progress.dump() if run.task.status == "processing" else "")
+        return await self._tasks.save(self._owner, self._lease_ms(), run.task, run.cursor)
+
+    async def _release(self) -> None:
+        try:
+            await self._tasks.release(self._owner)
+        except StoreUnavailable as error:
+            log.warning("training.lease_left_to_expire", error=str(error))
+
+    async def _tidy(self) -> None:
+        """Forget tasks that ended long ago, once an hour."""
+        now_ms = self._clock_ms()
+        if now_ms - self._tidied_ms >= _HOUR_MS:
+            self._tidied_ms = now_ms
+            await self._tasks.forget_ended(now_ms - int(self._pace.retention_days * _DAY_MS))
+
+    def _made_progress(self, run: "_Run") -> None:
+        self._patient_since = (run.task.task_id, self._clock_ms())
+
+    def _out_of_patience(self) -> bool:
+        return self._clock_ms() - self._patient_since[1] > 1_000 * self._pace.patience_s
+
+    def _lease_ms(self) -> int:
+        return self._clock_ms() + LEASE_MS
+
+
+@dataclass(slots=True)
+class _Run:
+    """One stretch of work on a task."""
+
+    task: TrainingTask
+    cursor: Cursor
+    progress: Progress
+    looked_s: float = 0.0
+
+    def lacks(self, until: Cursor) -> bool:
+        """Tell whether something up to ``until`` was not streamed yet."""
+        return self.cursor.log_id < until.log_id or self.cursor.recommendation_id < until.recommendation_id
+
+
+def _epoch_ms() -> int:
+    return time.time_ns() // 1_000_000

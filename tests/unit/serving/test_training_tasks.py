@@ -1,0 +1,360 @@
+"""The legacy training calls, over the in-memory twins and a learner that the test plays."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from libs.adapters.memory import MemoryLegacyLog, MemoryTaskStore
+from libs.adapters.training_ports import Cursor
+from libs.errors import NoSnapshot
+from libs.events.schema import Impression, Interaction
+from services.serving import backfill, training_worker
+from tests.unit.serving.legacy_rows import (
+    AWAY,
+    NotingKeeper,
+    act,
+    appended,
+    learn,
+    legacy_log,
+    recommend,
+    user,
+)
+from tests.unit.serving.world import World, WorldFactory, until
+
+CALLS = "/api/v1/online-learning"
+KEYS = {
+    "task_id",
+    "status",
+    "start_time",
+    "end_time",
+    "total_interactions",
+    "processed_interactions",
+    "results",
+    "total_loss",
+    "error",
+    "save_path",
+    "message",
+}
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.serving.assembly._SETTLE_S", 0.0)
+    monkeypatch.setattr(training_worker, "_LOOK_S", 0.01)
+    monkeypatch.setattr(backfill, "_RETRY_S", 0.0)
+
+
+async def ask(w: World, method: str, path: str, status: int = 200) -> Any:
+    answer = await w.client.request(method, f"{CALLS}/{path}")
+    assert answer.status_code == status, answer.text
+    return answer.json()
+
+
+async def started(w: World, query: str = "batch_size=100") -> str:
+    answer = await ask(w, "POST", f"async-train?{query}")
+    assert answer.keys() == {"task_id", "status", "message"}
+    assert answer["status"] == "processing"
+    return str(answer["task_id"])
+
+
+async def status(w: World, task_id: str) -> dict[str, Any]:
+    task = await ask(w, "GET", f"async-batch-status/{task_id}")
+    assert task.keys() == KEYS
+    return dict(task)
+
+
+async def when(w: World, task_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+    async with asyncio.timeout(20):
+        while not condition(task := await status(w, task_id)):  # noqa: ASYNC110 - asked over HTTP
+            await asyncio.sleep(0.005)
+    return task
+
+
+async def ended(w: World, task_id: str) -> dict[str, Any]:
+    return await when(w, task_id, lambda task: task["status"] != "processing")
+
+
+async def streamed(w: World, cursor: Cursor) -> None:
+    await until(lambda: w.tasks.lease.cursor == cursor)
+
+
+async def test_a_task_streams_everything_and_ends_when_it_is_learned(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(50)) as w:
+        task_id = await started(w)
+        await streamed(w, Cursor(50, 501))
+        task = await status(w, task_id)
+        assert (task["status"], task["total_interactions"], task["processed_interactions"]) == ("processing", 100, 0)
+        assert (task["end_time"], task["results"], task["total_loss"], task["error"]) == (None, None, None, None)
+        await learn(w, loss=0.5, q_mean=0.25)
+        task = await ended(w, task_id)
+        assert (task["status"], task["total_interactions"], task["processed_interactions"]) == ("completed", 100, 100)
+        assert (task["results"], task["total_loss"]) == ([{"q_value": 0.25, "loss": 0.5}], 0.5)
+        assert (task["save_path"], task["error"]) == (None, None)
+        assert task["start_time"] < task["end_time"]
+        events = appended(w)
+        assert Counter(type(event) for event in events) == {Impression: 50, Interaction: 100}
+        assert len({event.event_id for event in events}) == 150
+        assert await ask(w, "GET", "tasks") == [task]
+
+
+async def test_progress_is_what_snapshots_contain(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(50)) as w:
+        await learn(w)  # before the task: says nothing about it
+        task_id = await started(w)
+        await streamed(w, Cursor(50, 501))
+        partial = {"moard.events:0": 10**9}
+        contained = sum(
+            isinstance(event, Interaction)
+            for event, record in zip(appended(w), w.log.records("moard.events"), strict=True)
+            if record.partition == 0
+        )
+        assert 0 < contained < 100
+        await learn(w, offsets=partial, loss=None)
+        task = await when(w, task_id, lambda task: task["processed_interactions"] > 0)
+        assert (task["processed_interactions"], task["status"]) == (contained, "processing")
+        assert (task["results"], task["total_loss"]) == (None, None)  # that snapshot did not say
+        await learn(w, loss=2.0)
+        task = await ended(w, task_id)
+        assert (task["processed_interactions"], task["total_loss"]) == (100, 2.0)
+
+
+async def test_repeating_appends_nothing(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(30)) as w:
+        first = await started(w)
+        await streamed(w, Cursor(30, 301))
+        await learn(w)
+        await ended(w, first)
+        count = len(appended(w))
+        again = await ended(w, await started(w))
+        assert (again["status"], again["total_interactions"], again["processed_interactions"]) == ("completed", 0, 0)
+        assert (again["total_loss"], again["results"]) == (None, None)
+        assert len(appended(w)) == count
+
+
+async def test_what_came_later_is_streamed_once(world: WorldFactory) -> None:
+    legacy = legacy_log(3)
+    async with world(legacy=legacy) as w:
+        first = await started(w)
+        await streamed(w, Cursor(3, 31))
+        await learn(w)
+        await ended(w, first)
+        act(legacy, 100, 2, recommendation=2)  # for a recommendation streamed before
+        act(legacy, 101, 7, recommendation=None)
+        recommend(legacy, 4, logs=1)
+        legacy.rows[-1] = legacy.rows[-1].__class__(102, user(4), "click", 4, 4)
+        second = await started(w)
+        await streamed(w, Cursor(4, 102))
+        await learn(w)
+        assert (await ended(w, second))["processed_interactions"] == 3
+        counts = Counter(event.event_id for event in appended(w))
+        assert set(counts.values()) == {1}
+        late = {event.event_id: event for event in appended(w)}
+        assert isinstance(late["legacy-log-100"], Interaction)
+        assert late["legacy-log-100"].impression_id == "legacy-recommendation-2"
+        assert isinstance(late["legacy-log-101"], Interaction)
+        assert late["legacy-log-101"].impression_id is None
+
+
+async def test_impressions_alone_are_followed_too(world: WorldFactory) -> None:
+    legacy = legacy_log(3)
+    legacy.rows.clear()
+    async with world(legacy=legacy) as w:
+        task_id = await started(w)
+        await streamed(w, Cursor(3, 0))
+        assert (await status(w, task_id))["status"] == "processing"
+        await learn(w)
+        assert (await ended(w, task_id))["status"] == "completed"
+        assert len(appended(w)) == 3
+
+
+async def test_the_model_is_kept_under_a_name_that_can_be_named(world: WorldFactory) -> None:
+    keeper = NotingKeeper(fails=[AWAY])
+    async with world(legacy=legacy_log(3), keeper=keeper) as w:
+        task_id = await started(w, "batch_size=2&save_model=true")
+        await streamed(w, Cursor(3, 31))
+        await learn(w)
+        w.serving.training.worker.wake()
+        task = await ended(w, task_id)
+        ((name, _, request_id),) = keeper.kept
+        assert (task["save_path"], request_id) == (f"models/{name}", task_id)
+        assert name.startswith("legacy-train-20")
+        assert name.endswith(task_id[:8])
+
+
+async def test_a_model_that_cannot_be_kept_is_told(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(0), keeper=NotingKeeper(fails=[NoSnapshot("nothing was learned yet")])) as w:
+        task = await ended(w, await started(w, "save_model=true"))
+        assert (task["status"], task["save_path"]) == ("completed", None)
+        assert "nothing was learned yet" in task["error"]
+
+
+async def test_one_task_at_a_time_in_the_order_they_came(world: WorldFactory) -> None:
+    legacy = legacy_log(5)
+    async with world(legacy=legacy) as w:
+        first = await started(w)
+        await streamed(w, Cursor(5, 51))
+        recommend(legacy, 6)
+        second = await started(w)
+        assert (await status(w, second))["total_interactions"] == 0
+        await learn(w)
+        await ended(w, first)
+        await streamed(w, Cursor(6, 61))
+        await learn(w)
+        assert (await ended(w, second))["processed_interactions"] == 2
+        assert [task["task_id"] for task in await ask(w, "GET", "tasks")] == [second, first]
+
+
+async def test_train_waits_for_the_next_recommendations(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(50)) as w:
+        assert (await ask(w, "POST", "collect-training-data?batch_size=10"))["data_count"] == 20
+        assert (await ask(w, "POST", "collect-training-data?batch_size=1000"))["data_count"] == 100
+        assert appended(w) == []
+        call = asyncio.create_task(ask(w, "POST", "train?batch_size=10"))
+        await streamed(w, Cursor(10, 501))
+        await learn(w, loss=0.75)
+        answer = await call
+        assert answer.keys() == {"message", "processed_count", "total_loss"}
+        assert (answer["processed_count"], answer["total_loss"]) == (20, 0.75)
+        assert (await ask(w, "POST", "collect-training-data?batch_size=10"))["data_count"] == 20
+
+
+async def test_train_without_data(world: WorldFactory) -> None:
+    async with world(legacy=MemoryLegacyLog()) as w:
+        answer = await ask(w, "POST", "train?batch_size=10")
+        assert (answer["processed_count"], answer["total_loss"]) == (0, 0.0)
+        assert (await ask(w, "POST", "collect-training-data?batch_size=10"))["data_count"] == 0
+
+
+async def test_train_answers_in_time_and_the_task_goes_on(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(5), serving_train_wait_ms=50) as w:
+        answer = await ask(w, "POST", "train?batch_size=10")
+        assert (answer["processed_count"], answer["total_loss"]) == (0, None)
+        (task,) = await ask(w, "GET", "tasks")
+        assert task["task_id"] in answer["message"]
+        await streamed(w, Cursor(5, 51))
+        await learn(w)
+        assert (await ended(w, task["task_id"]))["processed_interactions"] == 10
+
+
+@pytest.mark.parametrize("call", ["async-train", "train", "collect-training-data"])
+@pytest.mark.parametrize("size", ["0", "-1", "ten", "1.5", "", "99999999999999999999"])
+async def test_a_batch_size_must_be_a_positive_integer(world: WorldFactory, call: str, size: str) -> None:
+    async with world() as w:
+        answer = await ask(w, "POST", f"{call}?batch_size={size}", 422)
+        assert answer["detail"][0]["loc"] == ["query", "batch_size"]
+        assert await ask(w, "GET", "tasks") == []
+
+
+async def test_a_task_can_be_forgotten_once(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(5)) as w:
+        assert await ask(w, "GET", "tasks") == []
+        task_id = await started(w)
+        assert (await ask(w, "DELETE", f"async-batch-status/{task_id}")).keys() == {"message"}
+        for method in ("GET", "DELETE"):
+            await ask(w, method, f"async-batch-status/{task_id}", 404)
+        assert await ask(w, "GET", "tasks") == []
+
+
+@pytest.mark.parametrize("task_id", ["x", "0" * 5_000, "%00", "..%2Fx", str(user(1))])
+async def test_an_unknown_task_is_404(world: WorldFactory, task_id: str) -> None:
+    async with world() as w:
+        await ask(w, "GET", f"async-batch-status/{task_id}", 404)
+        await ask(w, "DELETE", f"async-batch-status/{task_id}", 404)
+
+
+async def test_a_page_elsewhere_may_ask(world: WorldFactory) -> None:
+    async with world() as w:
+        headers = {"origin": "http://localhost:3000"}
+        for call in (
+            w.client.get(f"{CALLS}/tasks", headers=headers),
+            w.client.delete(f"{CALLS}/async-batch-status/x", headers=headers),
+        ):
+            assert (await call).headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+async def test_without_a_learner_a_task_fails_and_says_so(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(5), serving_training_patience_ms=1) as w:
+        task = await ended(w, await started(w))
+        assert (task["status"], task["processed_interactions"]) == ("failed", 0)
+        assert "learner" in task["error"]
+        assert task["end_time"] is not None
+
+
+async def test_without_a_broker_a_task_fails_and_the_next_streams_all(world: WorldFactory) -> None:
+    legacy = legacy_log(5)
+    async with world(legacy=legacy, serving_training_patience_ms=1) as w:
+        w.log.available = False
+        failed = await ended(w, await started(w))
+        assert (failed["status"], w.tasks.lease.cursor.recommendation_id) == ("failed", 0)
+        assert "broker" in failed["error"]
+    async with world(legacy=legacy, tasks=w.tasks) as w:
+        task_id = await started(w)
+        await streamed(w, Cursor(5, 51))
+        await learn(w)
+        assert (await ended(w, task_id))["processed_interactions"] == 10
+
+
+async def test_a_database_that_is_away_is_503_and_waited_for(world: WorldFactory) -> None:
+    async with world(legacy=legacy_log(5)) as w:
+        task_id = await started(w)
+        w.tasks.available = False
+        for method, path in (
+            ("GET", "tasks"),
+            ("POST", "async-train"),
+            ("POST", "collect-training-data"),
+            ("GET", f"async-batch-status/{task_id}"),
+            ("DELETE", f"async-batch-status/{task_id}"),
+        ):
+            await ask(w, method, path, 503)
+        w.tasks.available = True
+        w.serving.training.worker.wake()
+        await streamed(w, Cursor(5, 51))
+        await learn(w)
+        assert (await ended(w, task_id))["status"] == "completed"
+
+
+async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: WorldFactory) -> None:
+    legacy, tasks = legacy_log(400), MemoryTaskStore()
+    async with world(legacy=legacy, tasks=tasks, serving_training_pace=100_000) as w:
+        task_id = await started(w)
+        await until(lambda: tasks.lease.cursor.recommendation_id > 20)
+        log, snapshots = w.log, w.snapshots
+        tasks.release = _never  # type: ignore[method-assign]  # as when the process is killed
+    assert 20 < tasks.lease.cursor.recommendation_id < 400
+    del tasks.release
+    async with world(legacy=legacy, tasks=tasks, log=log, snapshots=snapshots, serving_training_pace=100_000) as w:
+        assert (await status(w, task_id))["status"] == "processing"
+        cursor = tasks.lease.cursor
+        assert await tasks.claim("a third", 0, 1) is None
+        assert tasks.lease.cursor == cursor  # the lease of the dead one lasts
+        tasks.lease = tasks.lease.__class__(tasks.lease.owner, 0, cursor)  # time goes by
+        w.serving.training.worker.wake()
+        await streamed(w, Cursor(400, 4_001))
+        await learn(w)
+        task = await ended(w, task_id)
+        assert (task["total_interactions"], task["processed_interactions"]) == (800, 800)
+        counts = Counter(event.event_id for event in appended(w))
+        assert len(counts) == 1_200
+        assert sum(counts.values()) <= 1_200 + 3 * backfill.PAGE  # one page at most came twice
+
+
+async def test_a_fault_ends_the_task_and_nothing_else(world: WorldFactory) -> None:
+    legacy = legacy_log(1)
+    legacy.rows[0] = legacy.rows[0].__class__(10, user(1), "click", None, 1)  # type: ignore[arg-type]
+    legacy.count = _faulty  # type: ignore[method-assign]
+    async with world(legacy=legacy) as w:
+        task = await ended(w, await started(w))
+        assert task["status"] == "failed"
+        assert "ZeroDivisionError" in task["error"]
+        assert (await w.client.get("/healthz")).status_code == httpx.codes.OK
+
+
+async def _never(owner: str) -> None: ...
+
+
+async def _faulty(after: Cursor, until: Cursor) -> int:
+    return 1 // 0

@@ -69,6 +69,14 @@ class MemoryTaskStore:
         self.lease = replace(self.lease, owner=owner, until_ms=until_ms)
         return self.lease.cursor
 
+    async def renew(self, owner: str, until_ms: int) -> bool:
+        """Keep the lease."""
+        self._require()
+        if self.lease.owner != owner:
+            return False
+        self.lease = replace(self.lease, until_ms=until_ms)
+        return True
+
     async def save(self, owner: str, until_ms: int, task: TrainingTask, cursor: Cursor) -> bool:
         """Write task and cursor at once and keep the lease."""
         self._require()

@@ -8,6 +8,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Double,
     Integer,
     MetaData,
@@ -15,7 +16,6 @@ from sqlalchemy import (
     String,
     Table,
     Text,
-    and_,
     delete,
     insert,
     or_,
@@ -120,9 +120,16 @@ class SqlTaskStore:
             await connection.commit()
         return None if cursor is None else Cursor(*cursor)
 
+    async def renew(self, owner: str, until_ms: int) -> bool:
+        """Keep the lease; False when it is not this owner's any more, which is never taken back like this."""
+        async with self._sql.session() as connection:
+            kept = await connection.execute(update(BACKFILL).where(*_held_by(owner)).values(until_ms=until_ms))
+            await connection.commit()
+        return kept.rowcount > 0
+
     async def save(self, owner: str, until_ms: int, task: TrainingTask, cursor: Cursor) -> bool:
         """Write task and cursor at once and keep the lease; False when the lease is lost or the task was removed."""
-        moving = update(BACKFILL).where(BACKFILL.c.id == 1, BACKFILL.c.owner == owner)
+        moving = update(BACKFILL).where(*_held_by(owner))
         values = _values(task)
         del values["task_id"]
         async with self._sql.session() as connection:
@@ -136,13 +143,16 @@ class SqlTaskStore:
     async def release(self, owner: str) -> None:
         """Give the lease back, if it is this owner's."""
         async with self._sql.session() as connection:
-            mine = and_(BACKFILL.c.id == 1, BACKFILL.c.owner == owner)
-            await connection.execute(update(BACKFILL).where(mine).values(owner="", until_ms=0))
+            await connection.execute(update(BACKFILL).where(*_held_by(owner)).values(owner="", until_ms=0))
             await connection.commit()
 
     async def close(self) -> None:
         """Close the pool."""
         await self._sql.close()
+
+
+def _held_by(owner: str) -> tuple[ColumnElement[bool], ...]:
+    return BACKFILL.c.id == 1, BACKFILL.c.owner == owner
 
 
 def _values(task: TrainingTask) -> dict[str, Any]:

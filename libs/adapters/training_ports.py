@@ -134,7 +134,10 @@ class TaskStore(Protocol):
         """Return what was streamed so far."""
 
     async def claim(self, owner: str, now_ms: int, until_ms: int) -> Cursor | None:
-        """Take the lease, or keep it, and return the cursor; None while another owner's lease lasts."""
+        """Take the lease and return the cursor; None while another owner's lease lasts."""
+
+    async def renew(self, owner: str, until_ms: int) -> bool:
+        """Keep the lease; False when it is not this owner's any more, which is never taken back like this."""
 
     async def save(self, owner: str, until_ms: int, task: TrainingTask, cursor: Cursor) -> bool:
         """Write task and cursor at once and keep the lease.

@@ -24,9 +24,9 @@ from services.serving.training_progress import Progress
 
 log = structlog.get_logger(__name__)
 
-LEASE_MS: Final = 30_000  # longer than any step between two renewals may take (SQL 10 s, the broker 14 s)
+LEASE_MS: Final = 10_000  # after a crash the task goes on this much later
 _LOOK_S: Final = 1.0  # between two looks at the snapshot pointer
-_RENEW_S: Final = 5.0
+_RENEW_S: Final = 3.0
 _RETRY_S: Final = 1.0
 _HOUR_MS: Final = 3_600_000
 _DAY_MS: Final = 24 * _HOUR_MS
@@ -103,11 +103,14 @@ class TrainingWorker:
         cursor = await self._tasks.claim(self._owner, self._clock_ms(), self._lease_ms())
         if cursor is None:
             return False
+        renewing = asyncio.create_task(self._renew())
         try:
             newest = await self._tasks.get(task.task_id)  # as whoever held the lease before left it
             if newest is not None and newest.status == "processing":
                 await self._work(newest, cursor)
         finally:
+            renewing.cancel()
+            await asyncio.gather(renewing, return_exceptions=True)
             await asyncio.shield(self._release())
         return True
 
@@ -162,7 +165,7 @@ class TrainingWorker:
             await self._wait(run)
             if run.task.processed > before.processed:
                 self._made_progress(run)
-            if run.task != before or time.monotonic() - saved > _RENEW_S:
+            if run.task != before or time.monotonic() - saved > _RENEW_S:  # the task may have been removed
                 saved = time.monotonic()
                 if not await self._save(run):
                     return False
@@ -223,6 +226,13 @@ class TrainingWorker:
     async def _save(self, run: "_Run") -> bool:
         run.task = replace(run.task, state=run.progress.dump() if run.task.status == "processing" else "")
         return await self._tasks.save(self._owner, self._lease_ms(), run.task, run.cursor)
+
+    async def _renew(self) -> None:
+        """Keep the lease while a step takes long. Who loses it all the same is told by ``save``."""
+        while True:
+            await asyncio.sleep(_RENEW_S)
+            with contextlib.suppress(StoreUnavailable):
+                await self._tasks.renew(self._owner, self._lease_ms())
 
     async def _release(self) -> None:
         try:

@@ -64,6 +64,18 @@ async def test_one_owner_at_a_time_until_its_lease_is_over(tasks: TaskStore) -> 
     assert await tasks.claim("one", now_ms=260, until_ms=300) == Cursor(0, 0)
 
 
+async def test_a_lost_lease_is_not_renewed(tasks: TaskStore) -> None:
+    await tasks.claim("one", now_ms=100, until_ms=200)
+    assert await tasks.renew("one", 300)
+    assert await tasks.renew("one", 300)
+    assert await tasks.claim("two", now_ms=250, until_ms=400) is None
+    assert await tasks.claim("two", now_ms=301, until_ms=400) == Cursor(0, 0)
+    assert not await tasks.renew("one", 500)
+    await tasks.release("two")
+    assert not await tasks.renew("one", 500)
+    assert await tasks.claim("three", now_ms=302, until_ms=500) == Cursor(0, 0)
+
+
 async def test_task_and_cursor_are_written_together_by_the_owner_alone(tasks: TaskStore) -> None:
     await tasks.add(FIRST)
     await tasks.claim("one", now_ms=100, until_ms=200)

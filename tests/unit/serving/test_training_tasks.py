@@ -2,84 +2,21 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
 
-import httpx
 import pytest
 
-from libs.adapters.memory import MemoryLegacyLog, MemoryTaskStore
+from libs.adapters.memory import MemoryLegacyLog
 from libs.adapters.training_ports import Cursor
 from libs.errors import NoSnapshot
 from libs.events.schema import Impression, Interaction
-from services.serving import backfill, training_worker
-from tests.unit.serving.legacy_rows import (
-    AWAY,
-    NotingKeeper,
-    act,
-    appended,
-    learn,
-    legacy_log,
-    recommend,
-    user,
-)
-from tests.unit.serving.world import World, WorldFactory, until
-
-CALLS = "/api/v1/online-learning"
-KEYS = {
-    "task_id",
-    "status",
-    "start_time",
-    "end_time",
-    "total_interactions",
-    "processed_interactions",
-    "results",
-    "total_loss",
-    "error",
-    "save_path",
-    "message",
-}
+from tests.unit.serving.legacy_rows import AWAY, NotingKeeper, act, appended, learn, legacy_log, recommend, user
+from tests.unit.serving.training_calls import CALLS, ask, ended, hurry, started, status, streamed, when
+from tests.unit.serving.world import WorldFactory
 
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.serving.assembly._SETTLE_S", 0.0)
-    monkeypatch.setattr(training_worker, "_LOOK_S", 0.01)
-    monkeypatch.setattr(backfill, "_RETRY_S", 0.0)
-
-
-async def ask(w: World, method: str, path: str, status: int = 200) -> Any:
-    answer = await w.client.request(method, f"{CALLS}/{path}")
-    assert answer.status_code == status, answer.text
-    return answer.json()
-
-
-async def started(w: World, query: str = "batch_size=100") -> str:
-    answer = await ask(w, "POST", f"async-train?{query}")
-    assert answer.keys() == {"task_id", "status", "message"}
-    assert answer["status"] == "processing"
-    return str(answer["task_id"])
-
-
-async def status(w: World, task_id: str) -> dict[str, Any]:
-    task = await ask(w, "GET", f"async-batch-status/{task_id}")
-    assert task.keys() == KEYS
-    return dict(task)
-
-
-async def when(w: World, task_id: str, condition: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    async with asyncio.timeout(20):
-        while not condition(task := await status(w, task_id)):  # noqa: ASYNC110 - asked over HTTP
-            await asyncio.sleep(0.005)
-    return task
-
-
-async def ended(w: World, task_id: str) -> dict[str, Any]:
-    return await when(w, task_id, lambda task: task["status"] != "processing")
-
-
-async def streamed(w: World, cursor: Cursor) -> None:
-    await until(lambda: w.tasks.lease.cursor == cursor)
+    hurry(monkeypatch)
 
 
 async def test_a_task_streams_everything_and_ends_when_it_is_learned(world: WorldFactory) -> None:
@@ -274,87 +211,3 @@ async def test_a_page_elsewhere_may_ask(world: WorldFactory) -> None:
             w.client.delete(f"{CALLS}/async-batch-status/x", headers=headers),
         ):
             assert (await call).headers["access-control-allow-origin"] == "http://localhost:3000"
-
-
-async def test_without_a_learner_a_task_fails_and_says_so(world: WorldFactory) -> None:
-    async with world(legacy=legacy_log(5), serving_training_patience_ms=1) as w:
-        task = await ended(w, await started(w))
-        assert (task["status"], task["processed_interactions"]) == ("failed", 0)
-        assert "learner" in task["error"]
-        assert task["end_time"] is not None
-
-
-async def test_without_a_broker_a_task_fails_and_the_next_streams_all(world: WorldFactory) -> None:
-    legacy = legacy_log(5)
-    async with world(legacy=legacy, serving_training_patience_ms=1) as w:
-        w.log.available = False
-        failed = await ended(w, await started(w))
-        assert (failed["status"], w.tasks.lease.cursor.recommendation_id) == ("failed", 0)
-        assert "broker" in failed["error"]
-    async with world(legacy=legacy, tasks=w.tasks) as w:
-        task_id = await started(w)
-        await streamed(w, Cursor(5, 51))
-        await learn(w)
-        assert (await ended(w, task_id))["processed_interactions"] == 10
-
-
-async def test_a_database_that_is_away_is_503_and_waited_for(world: WorldFactory) -> None:
-    async with world(legacy=legacy_log(5)) as w:
-        task_id = await started(w)
-        w.tasks.available = False
-        for method, path in (
-            ("GET", "tasks"),
-            ("POST", "async-train"),
-            ("POST", "collect-training-data"),
-            ("GET", f"async-batch-status/{task_id}"),
-            ("DELETE", f"async-batch-status/{task_id}"),
-        ):
-            await ask(w, method, path, 503)
-        w.tasks.available = True
-        w.serving.training.worker.wake()
-        await streamed(w, Cursor(5, 51))
-        await learn(w)
-        assert (await ended(w, task_id))["status"] == "completed"
-
-
-async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: WorldFactory) -> None:
-    legacy, tasks = legacy_log(400), MemoryTaskStore()
-    async with world(legacy=legacy, tasks=tasks, serving_training_pace=100_000) as w:
-        task_id = await started(w)
-        await until(lambda: tasks.lease.cursor.recommendation_id > 20)
-        log, snapshots = w.log, w.snapshots
-        tasks.release = _never  # type: ignore[method-assign]  # as when the process is killed
-    assert 20 < tasks.lease.cursor.recommendation_id < 400
-    del tasks.release
-    async with world(legacy=legacy, tasks=tasks, log=log, snapshots=snapshots, serving_training_pace=100_000) as w:
-        assert (await status(w, task_id))["status"] == "processing"
-        cursor = tasks.lease.cursor
-        assert await tasks.claim("a third", 0, 1) is None
-        assert tasks.lease.cursor == cursor  # the lease of the dead one lasts
-        tasks.lease = tasks.lease.__class__(tasks.lease.owner, 0, cursor)  # time goes by
-        w.serving.training.worker.wake()
-        await streamed(w, Cursor(400, 4_001))
-        await learn(w)
-        task = await ended(w, task_id)
-        assert (task["total_interactions"], task["processed_interactions"]) == (800, 800)
-        counts = Counter(event.event_id for event in appended(w))
-        assert len(counts) == 1_200
-        assert sum(counts.values()) <= 1_200 + 3 * backfill.PAGE  # one page at most came twice
-
-
-async def test_a_fault_ends_the_task_and_nothing_else(world: WorldFactory) -> None:
-    legacy = legacy_log(1)
-    legacy.rows[0] = legacy.rows[0].__class__(10, user(1), "click", None, 1)  # type: ignore[arg-type]
-    legacy.count = _faulty  # type: ignore[method-assign]
-    async with world(legacy=legacy) as w:
-        task = await ended(w, await started(w))
-        assert task["status"] == "failed"
-        assert "ZeroDivisionError" in task["error"]
-        assert (await w.client.get("/healthz")).status_code == httpx.codes.OK
-
-
-async def _never(owner: str) -> None: ...
-
-
-async def _faulty(after: Cursor, until: Cursor) -> int:
-    return 1 // 0

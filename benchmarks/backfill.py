@@ -248,7 +248,8 @@ async def _fill_catalogue(environment: dict[str, str]) -> None:
 async def _create_tables(url: str) -> None:
     await create_legacy_tables(url)
     users = [{"id": number + 1, "uuid": UUID(int=number).bytes} for number in range(USERS)]
-    await _write(url, *((index, [{}]) for index in INDEXES), ("INSERT INTO users VALUES (:id, :uuid)", users))
+    indexes: list[tuple[str, list[dict[str, Any]]]] = [(index, [{}]) for index in INDEXES]
+    await _write(url, *indexes, ("INSERT INTO users VALUES (:id, :uuid)", users))
 
 
 async def _recommend(url: str, rng: random.Random, first: int, count: int) -> int:

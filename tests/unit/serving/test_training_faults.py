@@ -1,6 +1,7 @@
 """Training tasks when something is away, dies, or is wrong: they end, and nothing is lost."""
 
 from collections import Counter
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -79,6 +80,7 @@ async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: W
         await learn(w)
         task = await ended(w, task_id)
         assert (task["total_interactions"], task["processed_interactions"]) == (800, 800)
+        await until(lambda: tasks.lease.owner == "")
         counts = Counter(event.event_id for event in appended(w))
         assert len(counts) == 1_200
         assert sum(counts.values()) <= 1_200 + 3 * backfill.PAGE  # one page at most came twice
@@ -113,6 +115,22 @@ async def test_a_worker_that_lost_its_lease_writes_nothing(world: WorldFactory) 
         await learn(w)
         assert tasks.lease.cursor == elsewhere
         assert tasks.lease.owner == "another"
+
+
+async def test_a_task_that_another_worker_just_ended_is_left_alone(world: WorldFactory) -> None:
+    class Beaten(MemoryTaskStore):
+        """Another worker ends the task between this one's look and its claim."""
+
+        async def claim(self, owner: str, now_ms: int, until_ms: int) -> Cursor | None:
+            for task in await self.newest(1):
+                await self.add(replace(task, status="completed", message="by another"))
+            return await super().claim(owner, now_ms, until_ms)
+
+    async with world(legacy=legacy_log(5), tasks=Beaten()) as w:
+        task = await ended(w, await started(w))
+        await until(lambda: w.tasks.lease.owner == "")  # given back: the others need not wait for it to expire
+        assert task["message"] == "by another"
+        assert appended(w) == []
 
 
 async def test_a_task_removed_while_it_runs_lets_the_next_one_go_on(world: WorldFactory) -> None:

@@ -159,7 +159,7 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self.training.worker.run()]
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train()]
         if self.keys is not None:
             following.append(self.keys.run())
         tasks += [self._spawn(work, crashed) for work in following]
@@ -182,6 +182,10 @@ class Serving:
             await _retried("sql.migrate", lambda: asyncio.to_thread(migrate))
         self._migrated.set()
         await _retried("sql.connect", self._ports.store.start)
+
+    async def _train(self) -> None:
+        await self._migrated.wait()
+        await self.training.worker.run()
 
     async def _obey_pins(self) -> None:
         await self._migrated.wait()

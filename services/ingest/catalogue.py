@@ -33,8 +33,8 @@ _FEW: Final = 100  # contents that may always go, however small the catalogue is
 class CatalogueFollower:
     """Publishes rows that the topic does not have or has differently, and removes what is gone from the table.
 
-    Each turn looks for new rows, then compares as much of the table as half the interval allows: the database is asked
-    for at most a third of the time, and a table that takes longer is compared over several turns.
+    Each turn looks for new rows, then compares as much of the table as can be done in an interval: the database is
+    asked for at most half of the time, and a table that takes longer is compared over several turns.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class CatalogueFollower:
         await self._announced.start()
 
     async def turn(self) -> int:
-        """Compare once, within half the interval, and return how many contents were published or removed.
+        """Compare once, for an interval at most, and return how many contents were published or removed.
 
         Raises
         ------
@@ -101,7 +101,7 @@ class CatalogueFollower:
         await self._read_topic()
         changes = await self._bring(await self._watch.new())
         spent_s, last = 0.0, False
-        while not last and spent_s < self._interval_s / 2:
+        while not last and spent_s < self._interval_s:
             began_s = self._clock_s()
             differing, last = await self._watch.next_page()
             spent_s += self._clock_s() - began_s

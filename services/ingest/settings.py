@@ -33,9 +33,9 @@ class Settings(HttpSettings):
         500, description="Records the projector takes in one turn; HTTP requests wait for its decoding, about 4 ms."
     )
     catalogue_interval_s: PositiveFloat = Field(
-        2.0,
+        1.0,
         description="Seconds between two looks at the content table. Each finds new rows, and compares old ones for at "
-        "most half as long: 50,000 rows (0.7 s) in one look, so that a change is ranked within 5 s.",
+        "most as long again: 50,000 rows (1 s) in one look, so that a change is ranked within 5 s.",
     )
     catalogue_compared_page: PositiveInt = Field(
         1_000, description="Rows whose fingerprints the database computes in one query: about 20 ms."

@@ -1,8 +1,9 @@
 """What proposing candidates costs: in process for three sizes of catalogue, and through a serving process.
 
 In process: processor time of each step and of all of them, for a user with a full history, on one thread. Through a
-process with the largest catalogue that one worker is meant for: a request that names no candidates beside one that
-names as many, what ``explain`` adds, and the resident memory, also while a snapshot arrives each second.
+process with the largest catalogue that one worker is meant for: its processor time for a request that names no
+candidates beside one that names as many, what ``explain`` adds, and its memory, also while a snapshot arrives each
+second.
 """
 
 import asyncio
@@ -120,17 +121,8 @@ def _served(bench: Bench, catalogue: int) -> None:
         )
         asyncio.run(_fill(bench, settings, catalogue))
         with _serving(environment, Path(folder)) as serving:
-            label = f"worker, {catalogue:,} contents"
-            bench.record(label, "memory when ready", _memory_mb(serving.pid, "VmRSS"), "MB")
-            _compare(bench, serving.url, catalogue)
-            swaps = 5 if bench.short else 20
-            for _ in bench.progress(range(swaps), "snapshots", swaps):
-                asyncio.run(_publish(settings, catalogue))
-                time.sleep(1.0)
-            bench.record(
-                label, "memory, highest, a snapshot each second", _memory_mb(serving.pid, "VmHWM"), "MB", swaps
-            )
-            bench.record(label, "memory afterwards", _memory_mb(serving.pid, "VmRSS"), "MB")
+            _compare(bench, serving, catalogue)
+            _memory(bench, serving, settings, catalogue)
 
 
 def _memory(bench: Bench, serving: ServiceProcess, settings: StackSettings, catalogue: int) -> None:
@@ -143,31 +135,34 @@ def _memory(bench: Bench, serving: ServiceProcess, settings: StackSettings, cata
     bench.record(label, "memory afterwards", _memory_mb(serving.pid, "VmRSS"), "MB")
 
 
-def _compare(bench: Bench, url: str, catalogue: int) -> None:
+def _compare(bench: Bench, serving: ServiceProcess, catalogue: int) -> None:
     rng = random.Random(bench.seed)
     count = Settings(_env_file=None).serving_propose_count
+    each, rounds = 20, 3 if bench.short else 20
     with httpx.Client(timeout=10) as client:
 
-        def asking(**body: Any) -> Callable[[], float]:
+        def block(given: bool = False, **body: Any) -> Callable[[], float]:
             def seconds() -> float:
-                given = {name: value() if callable(value) else value for name, value in body.items()}
-                request = {"user_id": f"user-{rng.randrange(USERS)}", "size": 10, **given}
-                started = time.perf_counter()
-                client.post(f"{url}/api/v1/rank", json=request).raise_for_status()
-                return time.perf_counter() - started
+                before = _processor_s(serving.pid)
+                for _ in range(each):
+                    request = {"user_id": f"user-{rng.randrange(USERS)}", "size": 10, **body}
+                    if given:
+                        request["candidates"] = rng.sample(range(1, catalogue + 1), count)
+                    client.post(f"{serving.url}/api/v1/rank", json=request).raise_for_status()
+                return (_processor_s(serving.pid) - before) / each
 
             return seconds
 
         variants = {
-            f"{count} given": asking(candidates=lambda: rng.sample(range(1, catalogue + 1), count)),
-            f"{count} proposed": asking(),
-            f"{count} proposed and explained": asking(explain=True),
+            f"{count} given": block(given=True),
+            f"{count} proposed": block(),
+            f"{count} proposed and explained": block(explain=True),
         }
-        rounds = 30 if bench.short else 500
-        interleave(variants, 10)
+        interleave(variants, 1)
         compared = interleave(variants, rounds)
     for name in variants:
-        bench.record(f"rank, {name}, {catalogue:,} contents", "p50", 1e3 * compared.median(name), "ms", rounds)
+        milliseconds = 1e3 * compared.median(name)
+        bench.record(f"rank, {name}, {catalogue:,} contents", "processor time", milliseconds, "ms", rounds * each)
 
 
 @contextmanager
@@ -222,6 +217,11 @@ async def _publish(settings: StackSettings, catalogue: int) -> None:
     store = RedisSnapshotStore(settings.redis_url, settings.model_name)
     await store.publish(meta, blob)
     await store.close()
+
+
+def _processor_s(pid: int) -> float:
+    """Return the processor time of all threads of a process, finer than the clock ticks of ``stat``."""
+    return sum(int(task.read_text().split()[0]) for task in Path(f"/proc/{pid}/task").glob("*/schedstat")) / 1e9
 
 
 def _memory_mb(pid: int, name: str) -> float:

@@ -1,8 +1,10 @@
 """Alembic migrations of moard's own tables. The legacy tables beside them belong to the backend."""
 
 import asyncio
+import contextlib
+import fcntl
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,15 +22,16 @@ FOLDER: Final = Path(__file__).parent
 def upgrade(url: str) -> None:
     """Bring the database to the newest schema; does nothing when it is there already.
 
-    Blocks, and starts an event loop of its own: call it in a thread from asynchronous code.
+    Several processes may call it at once for the same SQLite file: one does it, the others wait. Blocks, and starts an
+    event loop of its own: call it in a thread from asynchronous code.
 
     Raises
     ------
     StoreUnavailable
         When the database does not answer.
     """
-    _create_folder(url)
-    asyncio.run(_migrate(url, lambda config: command.upgrade(config, "head")))
+    with _alone(url):
+        asyncio.run(_migrate(url, lambda config: command.upgrade(config, "head")))
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -36,10 +39,17 @@ def downgrade(url: str, revision: str = "base") -> None:
     asyncio.run(_migrate(url, lambda config: command.downgrade(config, revision)))
 
 
-def _create_folder(url: str) -> None:
+@contextlib.contextmanager
+def _alone(url: str) -> Iterator[None]:
+    """Keep other processes from migrating the same file: SQLite's own lock is left several times meanwhile."""
     database = make_url(url).database
-    if make_url(url).get_backend_name() == "sqlite" and database and database != ":memory:":
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    if make_url(url).get_backend_name() != "sqlite" or not database or database == ":memory:":
+        yield
+        return
+    Path(database).parent.mkdir(parents=True, exist_ok=True)
+    with Path(f"{database}.migrating").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # ends with the process, however that ends
+        yield
 
 
 async def _migrate(url: str, run: Callable[[Config], None]) -> None:

@@ -7,7 +7,7 @@ In this order, from the outside: ``Edge`` here, who may call (``access.py``), ho
 import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 import structlog
@@ -42,6 +42,7 @@ def install_edges(
     before_scrape: Callable[[], None] | None = None,
     callers: Callers | None = None,
     limits: Limits | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> None:
     """Give an application its error answers, request ids, latency histogram, limits, ``/metrics`` and ``/docs``.
 
@@ -57,6 +58,8 @@ def install_edges(
         Who may call; by default everybody, as on loopback without keys.
     limits
         None: no deadline, no rate.
+    exposition
+        Returns the metrics to answer with, instead of the registry's.
     """
     limits = limits or Limits()
     install_problems(app)
@@ -72,7 +75,8 @@ def install_edges(
     async def scrape() -> Response:
         if before_scrape is not None:
             before_scrape()
-        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+        text = generate_latest(registry) if exposition is None else await exposition()
+        return Response(text, media_type=CONTENT_TYPE_LATEST)
 
 
 class Edge:

@@ -3,7 +3,11 @@
 import os
 import sys
 
+from libs.adapters.settings import load_settings
+from libs.adapters.telemetry import configure_logging
 from libs.errors import RefusedStart
+from services.serving.settings import Settings
+from services.serving.worker import Place
 
 # One thread for each process, set before numpy reads it: the products here are small, more threads only wait for each
 # other, and on a busy machine they make ranking slower (rl.md §8).
@@ -18,10 +22,16 @@ def main() -> int:
     for name in _ONE_THREAD:
         os.environ.setdefault(name, "1")
     sys.setswitchinterval(_SWITCH_INTERVAL_S)
-    from services.serving.server import serve
-
     try:
-        return serve()
+        settings, place = load_settings(Settings), Place.parse(sys.argv[1:])
+        configure_logging(settings.log_level)
+        if place is None and settings.serving_workers > 1:
+            from services.serving.supervisor import supervise  # stays small: no numpy, no client of any store
+
+            return supervise(settings)
+        from services.serving.server import serve
+
+        return serve(settings, place)
     except RefusedStart as error:
         print(error, file=sys.stderr)  # noqa: T201 - logs may not be configured yet
         return 2

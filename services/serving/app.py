@@ -1,7 +1,7 @@
 """The HTTP face of serving: routes over the parts, errors with a place, CORS on every answer."""
 
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 from fastapi import FastAPI
 from starlette.middleware.cors import CORSMiddleware
@@ -19,18 +19,27 @@ from services.serving.schemas import Message
 from services.serving.training_tasks import training
 
 
-def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None = None) -> FastAPI:
+def create_app(
+    serving: Serving,
+    crashed: Callable[[BaseException], None] | None = None,
+    admitted: contextlib.AbstractAsyncContextManager[None] | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
+) -> FastAPI:
     """Return the application; its lifespan runs the background work.
 
     Parameters
     ----------
     crashed
         Told when a background task ended with an error.
+    admitted
+        Entered before the first request is taken, left when the last one is answered.
+    exposition
+        Returns what ``GET /metrics`` answers, where that is more than this process's registry.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        async with serving.running(crashed):
+        async with serving.running(crashed), admitted or contextlib.nullcontext():
             yield
 
     app = FastAPI(
@@ -56,6 +65,7 @@ def create_app(serving: Serving, crashed: Callable[[BaseException], None] | None
         body_max_bytes=settings.serving_body_max_bytes,
         callers=Callers(serving.keys, settings.serving_host, settings.allow_insecure, settings.allowed_origins),
         limits=settings.http_limits,
+        exposition=exposition,
     )
     # Last, and so around the others: a browser may read errors too.
     app.add_middleware(

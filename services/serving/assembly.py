@@ -83,7 +83,7 @@ class Serving:
         self.texts = ports.texts
         self.keys = None if ports.keys is None else KeyRing(ports.keys)
         self._ports = ports
-        self._warm = asyncio.Event()
+        self.ready = asyncio.Event()
         self._migrated = asyncio.Event()
         space = ActionSpace(settings.vector_size)
         sql_deadline_s = settings.serving_database_deadline_ms / 1_000
@@ -148,7 +148,7 @@ class Serving:
 
     def waiting_for(self) -> list[str]:
         """Return what is missing before traffic should come, empty when ready."""
-        parts = {"contents": self.feed.caught_up, "snapshot": self.watcher.tried, "warm-up": self._warm}
+        parts = {"contents": self.feed.caught_up, "snapshot": self.watcher.tried, "warm-up": self.ready}
         missing = [name for name, done in parts.items() if not done.is_set()]
         return missing + (["keys"] if self.keys is not None and not self.keys.known else [])
 
@@ -195,7 +195,7 @@ class Serving:
         await self.feed.caught_up.wait()
         await self.watcher.tried.wait()
         self.recommender.warm_up()
-        self._warm.set()
+        self.ready.set()
         log.info("serving.ready", contents=len(self.contents), snapshot=self.watcher.served is not None)
 
     async def _close(self) -> None:

@@ -1,47 +1,68 @@
 """The composition root: settings, real adapters, uvicorn."""
 
-from collections.abc import Callable
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 
+from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, ProcessCollector
 from sqlalchemy import make_url
 
 from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
-from libs.adapters.http_server import serve_until_stopped
+from libs.adapters.http_server import Crashed, serve_until_stopped
 from libs.adapters.key_store import SqlKeyStore
 from libs.adapters.legacy_log import SqlLegacyLog
 from libs.adapters.model_store import SqlModelStore
 from libs.adapters.ports import KeyStore
-from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.task_store import SqlTaskStore
-from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
 from libs.text.vectors import load_text_vectors
 from services.serving.allocator import return_freed_memory
 from services.serving.app import create_app
 from services.serving.assembly import Ports, Serving
+from services.serving.metrics_exchange import of_all, offering
 from services.serving.settings import Settings
+from services.serving.worker import Admission, Place
 
 _READER_GROUP = "moard-serving-contents"  # names the reader in the broker's logs; nothing is committed
 
 
-def serve() -> int:
-    """Serve until SIGTERM; return the exit status."""
-    settings = load_settings(Settings)
-    configure_logging(settings.log_level)
-    return_freed_memory()
+def serve(settings: Settings, place: Place | None = None) -> int:
+    """Serve until SIGTERM, alone or in a place among several workers; return the exit status."""
     refuse_unsafe_bind(settings.serving_host, settings.allow_insecure, "MOARD_SERVING_HOST", partial(_keys, settings))
+    return_freed_memory()
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    return serve_until_stopped(
-        lambda crashed: create_app(Serving(settings, _ports(settings), registry), crashed),
-        settings.serving_host,
-        settings.serving_port,
-        drain_s=-(-settings.serving_drain_ms // 1_000),
-    )
+    serving = partial(Serving, settings, _ports(settings), registry)
+    drain_s = settings.serving_drain_ms / 1_000
+    if place is None:
+        return serve_until_stopped(
+            lambda crashed: create_app(serving(), crashed), settings.serving_host, settings.serving_port, drain_s
+        )
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # from a terminal it reaches the whole group; it is the supervisor's
+    with socket.socket(fileno=place.listener) as listener:
+        return serve_until_stopped(lambda crashed: _beside_others(serving(), place, crashed), "", 0, drain_s, listener)
+
+
+def _beside_others(serving: Serving, place: Place, crashed: Crashed) -> FastAPI:
+    """Return the application of a worker: it takes requests when it is ready; the others may be serving meanwhile."""
+    admission = Admission(place, serving.ready)
+
+    def failed(error: BaseException) -> None:
+        crashed(error)
+        admission.give_up()
+
+    @contextlib.asynccontextmanager
+    async def admitted() -> AsyncIterator[None]:
+        async with admission.granted(), offering(place.folder, str(place.slot), serving.registry):
+            yield
+
+    return create_app(serving, failed, admitted(), partial(of_all, place.folder))
 
 
 def _ports(settings: Settings) -> Ports:

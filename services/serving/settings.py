@@ -21,6 +21,11 @@ class Settings(HttpSettings):
 
     serving_host: str = Field("127.0.0.1", description="Address to listen on; beyond loopback API keys must exist.")
     serving_port: int = Field(8000, ge=0, le=65535, description="TCP port; the legacy clients call 8000, 0 takes any.")
+    serving_workers: PositiveInt = Field(
+        1,
+        description="Processes that answer on the port: one for each core that is free for serving. Each keeps its own "
+        "copy of catalogue and snapshot. Above 1, SIGHUP replaces them one by one.",
+    )
     serving_cors_origins: Annotated[tuple[str, ...] | None, NoDecode] = Field(
         None,
         description="Origins, comma-separated, whose pages may call serving from a browser. Unset: "

@@ -1,7 +1,7 @@
 """Several workers on one port: binds it, starts them, replaces one that dies, and all of them one by one on SIGHUP.
 
 The supervisor never answers a request. The port is bound once and every worker accepts from the same socket, so that a
-connection no worker has taken yet waits for the next one instead of being lost with a worker (ADR 0012).
+connection no worker has taken yet waits for the next one instead of being lost with a worker (ADR 0014).
 """
 
 import asyncio

@@ -6,7 +6,7 @@ from starlette.responses import Response
 from services.serving.bodies import answer, documented, read, refusal
 from services.serving.model_watcher import ModelWatcher
 from services.serving.schemas import BulkAnswer, BulkRequest
-from services.serving.vectors import BadVector, from_json, from_octets
+from services.serving.vectors import BadVector, from_body, from_json, from_octets
 
 _OCTETS = "application/octet-stream"
 _OCTETS_BODY = {_OCTETS: {"schema": {"type": "string", "format": "binary", "description": "little-endian float32"}}}
@@ -29,10 +29,12 @@ def predictions(watcher: ModelWatcher, vector_size: int) -> APIRouter:
         contents' vectors. The answer is JSON either way.
         """
         try:
+            body = await request.body()
             if request.headers.get("content-type", "").partition(";")[0].strip().lower() == _OCTETS:
-                user, contents = from_octets(await request.body(), vector_size)
+                user, contents = from_octets(body, vector_size)
             else:
-                user, contents = from_json(await read(request, BulkRequest), vector_size)
+                found = from_body(body, vector_size)
+                user, contents = found or from_json(await read(request, BulkRequest), vector_size)
         except BadVector as error:
             raise refusal({"type": "vector", "loc": error.loc, "msg": str(error), "input": None}) from None
         if watcher.served is None:

@@ -81,3 +81,12 @@ async def test_before_the_first_snapshot(world: WorldFactory) -> None:
     async with world() as w:
         answer = await w.client.post(PATH, content=body())
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+
+
+@pytest.mark.parametrize("whole", [[1, 2, 3, 4, 5, 6, 7, 8], ["1", "2", "3", "4", "5", "6", "7", "8"]])
+async def test_numbers_written_otherwise_are_the_same_numbers(world: WorldFactory, whole: list[Any]) -> None:
+    async with world() as w:
+        await w.publish()
+        asked = [body(content_embeddings=[ONE, vector]) for vector in (whole, [float(number) for number in whole])]
+        answers = [(await w.client.post(PATH, content=raw)).json()["q_values"] for raw in asked]
+    assert answers[0] == answers[1]

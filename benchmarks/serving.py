@@ -1,306 +1,175 @@
-"""How fast one serving worker ranks: a running process, on a real broker and Redis, with a snapshot in memory.
+"""How fast one serving worker answers, beside the same calls written plainly with FastAPI and torch.
 
-Every request is a different user with a history and other candidates. At 1 and 16 clients each client sends its next
-request when it has the answer (wrk where it is installed, else aiohttp in this process, and the table says which). At
-a fixed rate requests leave on schedule whatever the answers do, and count from the moment they were due.
+Both are running processes on the same broker and Redis, with the same catalogue, histories and net, and take turns
+within each round. Every request is another user's with other candidates. ``plain_server.py`` says what the plain one
+does. Then ours alone, at a fixed rate: quiet, while a snapshot arrives each second, and while a learner trains.
 """
 
 import asyncio
-import os
-import random
-import re
-import shutil
 import statistics
-import subprocess
 import tempfile
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from hashlib import sha256
-from itertools import cycle
+from collections.abc import Awaitable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
-from uuid import UUID
 
-import aiohttp
-import numpy as np
-import orjson
-
+from benchmarks.busy_learner import BusyLearner, busy_learner
 from benchmarks.harness import Bench
+from benchmarks.load import Load, at_rate, closed, generator, warm
+from benchmarks.serving_agreement import check
+from benchmarks.serving_requests import JSON_BULK, OCTETS, TOP_100, kinds, train_texts
+from benchmarks.serving_stand import HISTORY, fill, processor_s, publishing, running, running_plain, settings_of
 from infra.local import LocalStack
 from infra.services import ServiceProcess
-from libs.adapters.event_log import KafkaProducer, KafkaTopicAdmin, topic_specs
-from libs.adapters.ports import Outgoing, SnapshotMeta, Visit
-from libs.adapters.settings import StackSettings
-from libs.adapters.snapshot_store import RedisSnapshotStore
-from libs.adapters.user_history import RedisUserHistory
-from libs.events.codec import encode
-from libs.events.schema import Content
-from libs.events.topics import CONTENTS, content_key
-from libs.rl.snapshot import FORMAT, arch
 from libs.rl.snapshot import encode as encode_snapshot
-from tests.snapshots import random_snapshot
 
 CATALOGUE: Final = 5_000
-USERS: Final = 2_000
-HISTORY: Final = 20
-BODIES: Final = 500
-RATE: Final = 200
-VECTOR: Final = 300
+CLIENTS: Final = (1, 16)
+RATE: Final = 200.0
+NICE: Final = 10
+TARGETS: Final = {
+    ("top-contents, 36 ids, ours, 16 clients", "rate"): (950.0, "req/s, at least"),
+    ("top-contents, 36 ids, ours, 16 clients", "p50"): (17.0, "ms, at most"),
+    ("top-contents, 100 ids, 16 clients", "ours / plain"): (3.0, "×, at least"),
+    ("bulk, JSON, 16 clients", "ours / plain"): (4.0, "×, at least"),
+    ("bulk, octets, 16 clients", "ours / plain"): (10.0, "×, at least"),
+    ("top-contents, 100 ids, 200/s, quiet", "p99"): (10.0, "ms, at most"),
+    ("top-contents, 100 ids, 200/s", "p99, training / frozen"): (2.0, "×, at most"),
+}
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
-    """One kind of request."""
+@dataclass(slots=True)
+class Stand:
+    """What is measured, and where."""
 
-    name: str
-    path: str
-    bodies: tuple[bytes, ...]
+    bench: Bench
+    environment: dict[str, str]
+    folder: Path
+    loads: dict[str, list[Load]] = field(default_factory=dict)
+    costs_us: dict[str, list[float]] = field(default_factory=dict)
 
+    @property
+    def rounds(self) -> int:
+        """How often everything is measured."""
+        return 1 if self.bench.short else 3
 
-@dataclass(frozen=True, slots=True)
-class Load:
-    """What one round of load showed; latencies in ms."""
-
-    rate: float
-    p50_ms: float
-    p99_ms: float
-    requests: int
+    def note(self, variant: str, load: Load) -> None:
+        """Keep one measurement."""
+        self.loads.setdefault(variant, []).append(load)
 
 
 def run(bench: Bench) -> None:
-    """Start a stack and serving, fill them, and measure."""
+    """Start a stack and both servers, fill them, and measure."""
     with (
-        tempfile.TemporaryDirectory(prefix="moard-bench-") as folder,
-        LocalStack(Path(folder), database=False, use_external=False) as stack,
+        tempfile.TemporaryDirectory(prefix="moard-bench-") as name,
+        LocalStack(Path(name), database=False, use_external=False) as stack,
     ):
-        environment = stack.addresses.environment()
-        environment |= {"MOARD_LOG_LEVEL": "warning", "MOARD_STATE_PATH": f"{folder}/state"}
-        asyncio.run(_fill(environment))
-        with _serving(environment, Path(folder)) as serving:
-            asyncio.run(_measure(bench, serving, environment["REDIS_URL"], Path(folder)))
+        folder = Path(name)
+        texts = train_texts(folder / "texts")
+        environment = stack.addresses.environment() | {
+            "MOARD_LOG_LEVEL": "warning",
+            "MOARD_STATE_PATH": f"{name}/state",
+            "MOARD_DOC2VEC_PATH": str(texts),
+        }
+        (folder / "snapshot").write_bytes(encode_snapshot(asyncio.run(fill(environment, CATALOGUE))))
+        bench.note(f"closed load: {generator()}; {CATALOGUE:,} contents, histories of {HISTORY}, one worker")
+        stand = Stand(bench, environment, folder)
+        with running(environment, folder) as serving:
+            with running_plain(environment, folder, CATALOGUE, texts) as plain:
+                asyncio.run(_compare(stand, serving, plain))
+            asyncio.run(_at_fixed_rate(stand, serving.url))
+        _report(stand)
 
 
-@contextmanager
-def _serving(environment: dict[str, str], folder: Path) -> Iterator[ServiceProcess]:
-    serving = ServiceProcess("serving", environment, folder)
-    serving.start()
-    try:
-        serving.wait_ready()
-        yield serving
-    finally:
-        serving.stop()
-
-
-def user(number: int) -> str:
-    """Return a user id that the legacy call takes too."""
-    return str(UUID(int=number))
-
-
-def variants(seed: int) -> list[Variant]:
-    """Return the kinds of request."""
-    rng = random.Random(seed)
-
-    def rank(count: int) -> bytes:
-        body = {"user_id": user(rng.randrange(USERS)), "candidates": rng.sample(range(CATALOGUE), count), "size": 10}
-        return orjson.dumps(body)
-
-    def top(count: int) -> bytes:
-        body = {"user_id": user(rng.randrange(USERS)), "content_ids": rng.sample(range(CATALOGUE), count)}
-        return orjson.dumps(body)
-
-    legacy = "/api/v1/predict/top-contents"
-    return [
-        Variant("rank, 100 ids", "/api/v1/rank", tuple(rank(100) for _ in range(BODIES))),
-        Variant("top-contents, 100 ids", legacy, tuple(top(100) for _ in range(BODIES))),
-        Variant("top-contents, 36 ids", legacy, tuple(top(36) for _ in range(BODIES))),
+async def _compare(stand: Stand, serving: ServiceProcess, plain: str) -> None:
+    """Measure both servers, in turns, with clients that wait for their answers."""
+    bench, asked = stand.bench, {one.name: one for one in kinds(stand.bench.seed, CATALOGUE)}
+    bench.record("both servers", "largest difference of values", check(serving.url, plain, asked), "of 1", 5)
+    servers = {"ours": serving.url, "plain": plain}
+    for requests in asked.values():
+        for name, url in servers.items():
+            if requests.name != OCTETS or name == "ours":  # the plain server knows JSON alone
+                await warm(url, requests)
+    duration_s = 1.0 if bench.short else 3.0
+    turns = [
+        (requests, clients, name)
+        for requests in asked.values()
+        for clients in (CLIENTS[-1:] if bench.short else CLIENTS)
+        for name in servers
+        if requests.name != OCTETS or name == "ours"
     ]
+    for turn in range(stand.rounds):
+        shift = turn * len(turns) // stand.rounds
+        for requests, clients, name in bench.progress(turns[shift:] + turns[:shift], f"round {turn + 1}"):
+            used = processor_s(serving.pid)
+            load = await closed(servers[name], requests, clients, duration_s, stand.folder)
+            stand.note(f"{requests.name}, {name}, {clients} client{'s' * (clients > 1)}", load)
+            if name == "ours":
+                cost_us = (processor_s(serving.pid) - used) / load.requests * 1e6
+                stand.costs_us.setdefault(requests.name, []).append(cost_us)
 
 
-async def _fill(environment: dict[str, str]) -> None:
-    settings = StackSettings(
-        kafka_bootstrap_servers=environment["KAFKA_BOOTSTRAP_SERVERS"], redis_url=environment["REDIS_URL"]
-    )
-    await _fill_catalogue(settings)
-    history = RedisUserHistory(settings.redis_url)
-    now_ms, rng = time.time_ns() // 1_000_000, random.Random(1)
-    for number in range(USERS):
-        visits = [
-            Visit(f"{number}-{turn}", rng.randrange(CATALOGUE), now_ms - turn * 600_000) for turn in range(HISTORY)
-        ]
-        await history.append([(user(number), visit) for visit in visits])
-    await history.close()
-    await _publish(settings.redis_url, settings.model_name)
+async def _at_fixed_rate(stand: Stand, url: str) -> None:
+    """Measure ours at a fixed rate: quiet, with snapshots, and beside a learner that trains and one that is frozen."""
+    requests = next(one for one in kinds(stand.bench.seed, CATALOGUE) if one.name == TOP_100)
+    duration_s, settings = 3.0 if stand.bench.short else 10.0, settings_of(stand.environment)
+
+    async def measure(variant: str) -> None:
+        stand.note(f"{TOP_100}, {RATE:.0f}/s, {variant}", await at_rate(url, requests, RATE, duration_s))
+
+    for _ in stand.bench.progress(range(stand.rounds), "fixed rate", stand.rounds):
+        async with publishing(settings, CATALOGUE):
+            await measure("a snapshot each second")
+        await measure("quiet")
+    async with busy_learner(stand.environment, stand.folder, CATALOGUE) as learner:
+        for _ in stand.bench.progress(range(stand.rounds), "beside a learner", stand.rounds):
+            learner.pause()
+            await measure("learner frozen")
+            learner.resume()
+            await _training(stand, learner, measure("training"))
+    if stand.bench.short:
+        return
+    async with busy_learner(stand.environment, stand.folder, CATALOGUE) as learner:
+        learner.renice(NICE)
+        for _ in stand.bench.progress(range(stand.rounds), "beside a learner that yields", stand.rounds):
+            await _training(stand, learner, measure(f"training, nice {NICE}"))
 
 
-async def _fill_catalogue(settings: StackSettings) -> None:
-    admin = KafkaTopicAdmin(settings.kafka_bootstrap_servers)
-    await admin.ensure(topic_specs(settings))
-    await admin.close()
-    producer = KafkaProducer(settings.kafka_bootstrap_servers)
-    await producer.start()
-    vectors = np.random.default_rng(0).normal(size=(CATALOGUE, VECTOR)).round(4)
-    for start in range(0, CATALOGUE, 500):
-        contents = [Content(content_id=i, embedding=tuple(vectors[i].tolist())) for i in range(start, start + 500)]
-        records = [Outgoing(CONTENTS, content_key(content.content_id), encode(content)) for content in contents]
-        if not all(await producer.append(records, 30)):
-            raise RuntimeError("the broker did not take the catalogue")
-    await producer.stop()
+async def _training(stand: Stand, learner: BusyLearner, measuring: Awaitable[None]) -> None:
+    before, started = learner.updates(), time.perf_counter()
+    await measuring
+    stand.bench.record("learner", "updates", (learner.updates() - before) / (time.perf_counter() - started), "1/s")
 
 
-async def _publish(redis_url: str, model: str) -> None:
-    version = time.time_ns() // 1_000_000
-    snapshot = random_snapshot(range(CATALOGUE), VECTOR, seed=version)
-    blob = encode_snapshot(snapshot)
-    store = RedisSnapshotStore(redis_url, model)
-    meta = SnapshotMeta(
-        version=version,
-        epoch=1,
-        step=1,
-        sha256=sha256(blob).hexdigest(),
-        size_bytes=len(blob),
-        created_ms=version,
-        format=int(FORMAT),
-        arch=arch(snapshot),
-        offsets={},
-    )
-    await store.publish(meta, blob)
-    await store.close()
+def _report(stand: Stand) -> None:
+    bench = stand.bench
+    for variant, loads in stand.loads.items():
+        asked = sum(load.requests for load in loads)
+        for metric, values, unit in (
+            ("rate", [load.rate for load in loads], "req/s"),
+            ("p50", [load.p50_ms for load in loads], "ms"),
+            ("p99", [load.p99_ms for load in loads], "ms"),
+        ):
+            bench.record(variant, metric, statistics.median(values), unit, asked)
+    for kind, measured in stand.costs_us.items():
+        bench.record(kind, "processor time of serving", statistics.median(measured), "µs/request", len(measured))
+    _report_ratios(stand)
+    for (variant, metric), (value, unit) in TARGETS.items():
+        bench.record(variant, f"target of {metric}", value, unit)
 
 
-async def _measure(bench: Bench, serving: ServiceProcess, redis_url: str, folder: Path) -> None:
-    rounds, round_s = (1, 2.0) if bench.short else (3, 6.0)
-    closed = "wrk" if shutil.which("wrk") else "aiohttp"
-    bench.note(f"clients: {closed}; fixed rate: aiohttp; {CATALOGUE:,} contents, histories of {HISTORY}")
-    kinds = variants(bench.seed)
-    results: dict[tuple[str, str], list[Load]] = {}
-    costs: dict[str, list[float]] = {}
-    for kind in kinds:  # connections, caches
-        await _closed_aiohttp(serving, kind, 4, 1.0)
-    for _ in bench.progress(range(rounds), "rounds", rounds):
-        for kind in kinds:
-            for clients in (1, 16):
-                used = _processor_s(serving.pid)
-                load = await _closed(closed, serving, kind, clients, round_s, folder)
-                costs.setdefault(kind.name, []).append((_processor_s(serving.pid) - used) / load.requests * 1e6)
-                results.setdefault((kind.name, f"{clients} clients"), []).append(load)
-            results.setdefault((kind.name, f"{RATE}/s"), []).append(await _open(serving, kind, round_s))
-            async with _publishing(redis_url):
-                swapping = await _open(serving, kind, round_s)
-            results.setdefault((kind.name, f"{RATE}/s, a snapshot each second"), []).append(swapping)
-    _report(bench, results, costs)
-
-
-def _report(bench: Bench, results: dict[tuple[str, str], list[Load]], costs: dict[str, list[float]]) -> None:
-    for (kind, load), measured in results.items():
-        requests = sum(one.requests for one in measured)
-        bench.record(f"{kind}, {load}", "rate", statistics.median(one.rate for one in measured), "req/s", requests)
-        bench.record(f"{kind}, {load}", "p50", statistics.median(one.p50_ms for one in measured), "ms", requests)
-        bench.record(f"{kind}, {load}", "p99", statistics.median(one.p99_ms for one in measured), "ms", requests)
-    for kind, measured_us in costs.items():
-        bench.record(kind, "processor time of serving", statistics.median(measured_us), "µs/request", len(measured_us))
-
-
-async def _closed(
-    generator: str, serving: ServiceProcess, kind: Variant, clients: int, duration_s: float, folder: Path
-) -> Load:
-    if generator == "aiohttp":
-        return await _closed_aiohttp(serving, kind, clients, duration_s)
-    script = folder / "load.lua"
-    script.write_text(_lua(kind))
-    command = ["wrk", "-t1", f"-c{clients}", f"-d{duration_s:.0f}s", "--latency", "-s", str(script), serving.url]
-    done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
-    return _of_wrk(done.stdout)
-
-
-def _lua(kind: Variant) -> str:
-    bodies = ",\n".join(f"[==[{body.decode()}]==]" for body in kind.bodies)
-    return (
-        f'local bodies = {{{bodies}}}\nlocal at = 0\nwrk.method = "POST"\n'
-        'wrk.headers["content-type"] = "application/json"\n'
-        f'function request() at = at % #bodies + 1; return wrk.format(nil, "{kind.path}", nil, bodies[at]) end\n'
-    )
-
-
-def _of_wrk(output: str) -> Load:
-    if "Non-2xx" in output:
-        raise RuntimeError(output)
-    units = {"us": 1e-3, "ms": 1.0, "s": 1e3}
-    found = re.findall(r"(\d+)%\s+([\d.]+)(us|ms|s)", output)
-    spread = {percent: float(value) * units[unit] for percent, value, unit in found}
-    requests = int(re.search(r"(\d+) requests in", output)[1])  # type: ignore[index]
-    rate = float(re.search(r"Requests/sec:\s+([\d.]+)", output)[1])  # type: ignore[index]
-    return Load(rate, spread["50"], spread["99"], requests)
-
-
-async def _closed_aiohttp(serving: ServiceProcess, kind: Variant, clients: int, duration_s: float) -> Load:
-    latencies: list[float] = []
-    queue, started = cycle(kind.bodies), time.perf_counter()
-    async with _session(clients) as session:
-
-        async def client() -> None:
-            while time.perf_counter() - started < duration_s:
-                asked = time.perf_counter()
-                await _post(session, serving, kind.path, next(queue))
-                latencies.append(time.perf_counter() - asked)
-
-        await asyncio.gather(*(client() for _ in range(clients)))
-    return _load(latencies, time.perf_counter() - started)
-
-
-async def _open(serving: ServiceProcess, kind: Variant, duration_s: float) -> Load:
-    """Send at a fixed rate; a request counts from the moment it was due."""
-    latencies: list[float] = []
-    started = time.perf_counter()
-    async with _session(100) as session:
-
-        async def one(due: float, body: bytes) -> None:
-            await asyncio.sleep(max(0.0, started + due - time.perf_counter()))
-            await _post(session, serving, kind.path, body)
-            latencies.append(time.perf_counter() - started - due)
-
-        due = (number / RATE for number in range(int(duration_s * RATE)))
-        await asyncio.gather(*(one(at, body) for at, body in zip(due, cycle(kind.bodies), strict=False)))
-    return _load(latencies, time.perf_counter() - started)
-
-
-def _load(latencies: list[float], elapsed_s: float) -> Load:
-    p50, p99 = np.percentile(np.array(latencies) * 1e3, (50, 99)).tolist()
-    return Load(len(latencies) / elapsed_s, p50, p99, len(latencies))
-
-
-async def _post(session: aiohttp.ClientSession, serving: ServiceProcess, path: str, body: bytes) -> None:
-    async with session.post(serving.url + path, data=body, headers={"content-type": "application/json"}) as answer:
-        text = await answer.read()
-        if answer.status != 200:
-            raise RuntimeError(f"{path} answered {answer.status}: {text[:300]!r}")
-
-
-@asynccontextmanager
-async def _session(connections: int) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=connections)) as session:
-        yield session
-
-
-@asynccontextmanager
-async def _publishing(redis_url: str) -> AsyncIterator[None]:
-    """Publish a new snapshot each second, as a learner does; made in a thread, for it shares this process."""
-    model = StackSettings(redis_url=redis_url).model_name
-
-    async def publish() -> None:
-        while True:
-            await asyncio.to_thread(asyncio.run, _publish(redis_url, model))
-            await asyncio.sleep(1.0)
-
-    task = asyncio.create_task(publish())
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-
-def _processor_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+def _report_ratios(stand: Stand) -> None:
+    for variant, loads in stand.loads.items():
+        if ", ours, " in variant:
+            other = stand.loads[variant.replace(OCTETS, JSON_BULK).replace(", ours, ", ", plain, ")]
+            ratio = statistics.median(one.rate / two.rate for one, two in zip(loads, other, strict=True))
+            stand.bench.record(variant.replace(", ours, ", ", "), "ours / plain", ratio, "×", len(loads))
+    label = f"{TOP_100}, {RATE:.0f}/s"
+    frozen = stand.loads[f"{label}, learner frozen"]
+    for training in ("training", f"training, nice {NICE}"):
+        loads = stand.loads.get(f"{label}, {training}", [])
+        if not loads:
+            continue  # a short round
+        slower = statistics.median(one.p99_ms / two.p99_ms for one, two in zip(loads, frozen, strict=True))
+        stand.bench.record(label, f"p99, {training} / frozen", slower, "×", len(loads))

@@ -19,7 +19,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.adapters.access import Access, Callers
-from libs.adapters.http_limits import BodyCaps, Limits, Sizes, Throttle
+from libs.adapters.http_limits import BodyCaps, Sizes, Throttle
+from libs.adapters.http_settings import Limits
 from libs.adapters.metrics import HttpMetrics
 from libs.adapters.openapi_refusals import document_refusals
 from libs.adapters.pages import guarded, install_docs

@@ -15,22 +15,13 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from libs.adapters.access import KEY, scope_of
+from libs.adapters.http_settings import Limits
 from libs.adapters.metrics import HttpMetrics
 from libs.adapters.problems import REQUEST_ID, RETRY_AFTER_S, problem
 
 HEAD_MAX_BYTES: Final = 32 * 1024  # headers of browsers and proxies stay below 8 KiB each
 _MEDIA_TYPES: Final = ("application/json", "application/octet-stream")
 _CALLERS: Final = 10_000  # remembered by the rate limit, about 2 MB; the one not seen for longest is forgotten
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How long a body may take, and how many requests there may be; 0 turns one off."""
-
-    body_deadline_s: float = 0.0
-    concurrent_requests: int = 0
-    rate_per_s: float = 0.0
-    rate_burst: int = 1
 
 
 @dataclass(frozen=True, slots=True)

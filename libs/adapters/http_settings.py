@@ -1,9 +1,20 @@
 """Settings that both HTTP services read."""
 
+from dataclasses import dataclass
+
 from pydantic import Field
 
-from libs.adapters.http_limits import Limits
 from libs.adapters.settings import PositiveInt, StackSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a body may take, and how many requests there may be; 0 turns one off."""
+
+    body_deadline_s: float = 0.0
+    concurrent_requests: int = 0
+    rate_per_s: float = 0.0
+    rate_burst: int = 1
 
 
 class HttpSettings(StackSettings):

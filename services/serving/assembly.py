@@ -86,31 +86,20 @@ class Serving:
         self.ready = asyncio.Event()
         self._migrated = asyncio.Event()
         space = ActionSpace(settings.vector_size)
-        sql_deadline_s = settings.serving_database_deadline_ms / 1_000
         self.outbox = Outbox(
             ports.producer,
             self.metrics,
             settings.serving_impression_buffer,
             settings.serving_impression_deadline_ms / 1_000,
         )
-        self.contents = Contents(
-            space,
-            ports.store,
-            self.outbox.offer,
-            ports.texts,
-            self.metrics,
-            deadline_s=sql_deadline_s,
-            unknown_limit=settings.serving_unknown_contents,
-            unknown_ttl_s=settings.serving_unknown_contents_ttl_ms / 1_000,
-            newest=settings.serving_propose_count + _GAPS,
-        )
+        self.contents = _contents(settings, ports, space, self.outbox, self.metrics)
+        self.feed = ContentsFeed(self.contents, ports.reader, settings.contents_partitions)
         self.popularity = Popularity(
             ports.history,
             kept=settings.serving_propose_count + _GAPS,
             refresh_s=settings.serving_popular_refresh_ms / 1_000,
             deadline_s=settings.serving_history_deadline_ms / 1_000,
         )
-        self.feed = ContentsFeed(self.contents, ports.reader, settings.contents_partitions)
         self.watcher = ModelWatcher(
             ports.snapshots,
             ports.models,
@@ -126,11 +115,14 @@ class Serving:
             ports.history,
             ports.store,
             history_deadline_s=settings.serving_history_deadline_ms / 1_000,
-            sql_deadline_s=sql_deadline_s,
+            sql_deadline_s=settings.serving_database_deadline_ms / 1_000,
             remembered=settings.serving_known_users,
         )
-        exploration = Exploration(settings.serving_temperature, settings.serving_epsilon, settings.serving_greedy)
-        rng = rng or np.random.default_rng()
+        self.recommender = self._recommender(rng or np.random.default_rng())
+        self.training = _training(settings, ports, ports.keeper or self.models)
+
+    def _recommender(self, rng: np.random.Generator) -> Recommender:
+        settings = self.settings
         proposer = Proposer(
             self.contents,
             self.popularity,
@@ -140,11 +132,10 @@ class Serving:
             count=settings.serving_propose_count,
             seen=settings.serving_propose_seen,
         )
-        self.recommender = Recommender(
+        exploration = Exploration(settings.serving_temperature, settings.serving_epsilon, settings.serving_greedy)
+        return Recommender(
             self.users, self.contents, proposer, self.watcher, self.outbox, exploration, self.metrics, rng
         )
-
-        self.training = _training(settings, ports, ports.keeper or self.models)
 
     def waiting_for(self) -> list[str]:
         """Return what is missing before traffic should come, empty when ready."""
@@ -223,6 +214,22 @@ class Serving:
 
         task.add_done_callback(ended)
         return task
+
+
+def _contents(
+    settings: Settings, ports: Ports, space: ActionSpace, outbox: Outbox, metrics: ServingMetrics
+) -> Contents:
+    return Contents(
+        space,
+        ports.store,
+        outbox.offer,
+        ports.texts,
+        metrics,
+        deadline_s=settings.serving_database_deadline_ms / 1_000,
+        unknown_limit=settings.serving_unknown_contents,
+        unknown_ttl_s=settings.serving_unknown_contents_ttl_ms / 1_000,
+        newest=settings.serving_propose_count + _GAPS,
+    )
 
 
 def _training(settings: Settings, ports: Ports, keeper: Keeper) -> Training:

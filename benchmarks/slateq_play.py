@@ -9,10 +9,11 @@ from jaxtyping import Float64, Int64
 from benchmarks.slateq_world import CANDIDATES, NOTHING, SLATE, TOPICS, Outcome, Policy, Sessions
 from libs.rl.agent import Agent
 from libs.rl.features import CONTEXT, log_counts
+from libs.rl.gradients import PairIndex
 from libs.rl.networks import A_EMPTY, N, U
 from libs.rl.settings import AgentSettings
 from libs.rl.slates import Exploration, Rule, Scores, plackett_luce, slate_scores
-from libs.rl.snapshot import HIDDEN, ID_SIZE
+from libs.rl.snapshot import ID_SIZE
 from libs.rl.transitions import Closed, Consumed, Opened, RowChange, State
 
 INTERESTS: Final = tuple(f"interest_{topic}" for topic in range(TOPICS))
@@ -50,21 +51,23 @@ def score_many(agent: Agent, interests: Float64[np.ndarray, "U T"], contents: In
     size = len(agent.space)
     agent.tables.grow(size)
     agent.popularity.grow(size)
-    features = torch.zeros(len(interests), TOPICS + CONTEXT)
-    features[:, TOPICS : 2 * TOPICS] = torch.from_numpy(interests)
+    context = torch.zeros(len(interests), CONTEXT)
+    context[:, :TOPICS] = torch.from_numpy(interests)
     nobody = torch.zeros(len(interests), ID_SIZE)  # no history: all there is to know of a user is in the context
     counts = torch.from_numpy(log_counts(agent.popularity.consumptions[:size], agent.popularity.centre))
     at = torch.from_numpy(agent.space.index(contents.ravel().tolist()).astype(np.int64))
     row = torch.arange(len(interests)).repeat_interleave(contents.shape[1])
+    pairs = PairIndex(row, at, len(interests), size)
     with torch.no_grad():
         ids = agent.tables.content[:size]
         texts = torch.from_numpy(agent.space.vectors * agent.space.inverse_norm[:, None])
-        user = agent.network.user_half(features, nobody)
-        half = agent.network.content_half(texts, ids[:, :ID_SIZE])
-        heads = agent.network.pairs(user[:, :HIDDEN], half, counts[at], row, at)
-        heads += agent.network.id_terms(nobody, ids, row, at)
-        values = agent.network.user_values(user[:, HIDDEN:])[:, [U, N, A_EMPTY]].tolist()
-    grid = heads.view(*contents.shape, 2).numpy().transpose(2, 0, 1).copy()
+        of_half, of_count = agent.network.content_weights()
+        user, tower = agent.network.user_half(torch.zeros(len(interests), TOPICS), nobody, context)
+        half = agent.network.content_half(texts, ids[:, :ID_SIZE], of_half)
+        joint, *_ = agent.network.pairs(user, half, counts[at], of_count, pairs)
+        heads = joint + agent.network.id_terms(nobody, ids, pairs)
+        values = agent.network.user_values(tower)[:, [U, N, A_EMPTY]].tolist()
+    grid = heads.view(2, *contents.shape).numpy()
     return [Scores(a, choice, *value) for a, choice, value in zip(*grid, values, strict=True)]
 
 

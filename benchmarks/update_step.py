@@ -14,16 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from benchmarks import plain_losses
 from benchmarks.harness import Bench, interleave
-from libs.rl import losses
 from libs.rl.agent import Agent
 from libs.rl.batch import Batch, Draws, Users, draw, gather
 from libs.rl.networks import A_EMPTY, VALUE_WEIGHTS, N, U, soft_update
+from libs.rl.objective import loss_parts
 from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import HIDDEN, ID_SIZE
 from libs.rl.transitions import Closed, Consumed, Opened, Organic, State
-from libs.rl.update import continuation_values, forward, loss_parts
+from libs.rl.update import continuation_values, forward
 
 VECTOR_SIZE = 300
 ROWS = 4_000
@@ -129,7 +130,7 @@ class Naive:
         with torch.no_grad():
             ahead, _ = self.users(batch.next_users, torch.ones(len(batch.continued), 1))
             settings = self.agent.settings
-            discount = losses.discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
+            discount = settings.gamma ** torch.clamp(torch.from_numpy(batch.gap_s) / settings.tau_s, 1, 10)
             continuation[torch.from_numpy(batch.continued)] = discount * self.tower(self.target, ahead)[:, U]
         return self.parts(outputs, continuation, batch, draws)
 
@@ -184,8 +185,8 @@ class Naive:
         rewards, values = torch.from_numpy(batch.rewards), outputs.values
         above = continuation - values[:, N].detach()
         consumed, empty = chosen & settled[:, None], settled & ~chosen.any(1)
-        closed = losses.bernoulli_loss(outputs.choice, chosen, shown)
-        opened = losses.slate_softmax_loss(outputs.choice, chosen, shown)
+        closed = plain_losses.bernoulli_loss(outputs.choice, chosen, shown)
+        opened = plain_losses.slate_softmax_loss(outputs.choice, chosen, shown)
         choice = torch.where(torch.from_numpy(batch.closed), closed, opened)[~organic]
         log_sampling, usable = torch.from_numpy(draws.log_sampling), torch.from_numpy(draws.usable)
         share = self.network.popularity_share
@@ -197,7 +198,7 @@ class Naive:
             if empty.any()
             else values.sum() * 0,
             "choice": choice.mean(),
-            "organic": losses.in_batch_softmax_loss(outputs.organic, share * log_sampling, usable).mean(),
+            "organic": plain_losses.in_batch_softmax_loss(outputs.organic, share * log_sampling, usable).mean(),
         }
         total = sum(parts[name] for name in ("u", "n", "a", "a_empty", "choice")) + 0.3 * parts["organic"]
         return {"total": torch.as_tensor(total), **parts}

@@ -12,12 +12,14 @@ from libs.rl import agent_state
 from libs.rl.action_space import ActionSpace
 from libs.rl.agent_state import BEGINNING, Mark
 from libs.rl.batch import Batch, draw, gather, next_offers, offers_of, thinned
-from libs.rl.dormancy import recorded
+from libs.rl.dormancy import dormant_share
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
+from libs.rl.flat_weights import FlatWeights
 from libs.rl.greedy import greedy_continuation
 from libs.rl.id_tables import SPREAD, IdTables
 from libs.rl.networks import RankingNetwork, soft_update
+from libs.rl.objective import loss_parts
 from libs.rl.popularity import Popularity
 from libs.rl.replay import NewRow, Replay, key_of
 from libs.rl.report import Report, report_of
@@ -25,7 +27,7 @@ from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
 from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State, Withdrawn
-from libs.rl.update import Outputs, continuation_values, forward, loss_parts
+from libs.rl.update import Outputs, continuation_values, forward
 
 __all__ = ["Agent", "AgentSettings", "Report"]
 
@@ -59,8 +61,9 @@ class Agent:
         ranking = {name: tensor.clone() for name, tensor in self.network.weights().items()}
         self.target = ranking if settings.target == "greedy" else self.network.value_weights()
         self.tables = IdTables(settings.id_lr, settings.weight_decay, seed, SPREAD if settings.learns_ids else 0.0)
+        self.weights = FlatWeights(self.network)
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay, fused=True
+            [self.weights.vector], lr=settings.lr, weight_decay=settings.weight_decay, fused=True
         )
         self._untrained: dict[int, list[tuple[str, int]]] = {}
         self._trained: list[tuple[str, int]] = []
@@ -141,8 +144,8 @@ class Agent:
         if settings.cql_weight:
             batch = replace(batch, offers=offers_of(self.replay, slots, self.popularity))
         draws = draw(batch, self.popularity.consumptions, settings.id_dropout, self.rng, settings.compared)
-        with recorded(self.network, wanted=self.updates % _DORMANCY_EVERY == 0) as dormant:
-            outputs = forward(self.network, self.tables, self.space, batch, draws, self._centre)
+        outputs = forward(self.network, self.tables, self.space, batch, draws, self._centre)
+        watched = outputs.hidden if self.updates % _DORMANCY_EVERY == 0 else ()
         continuation = self._continuation(batch)
         parts = loss_parts(outputs, continuation, batch, draws, self.settings)
         norm = self._step(parts["total"], outputs)
@@ -152,7 +155,7 @@ class Agent:
             self._mark_trained(slots)
         ages = self.replay.ages(slots)
         report = report_of(parts, outputs, continuation, batch, ages, self.settings, norm, finite)
-        return replace(report, dormant=tuple(dormant))
+        return replace(report, dormant=tuple(map(dormant_share, watched)))
 
     def trained(self) -> list[tuple[str, int]]:
         """Return, once each, interactions (event id, append ms) that were in a gradient since the last call."""
@@ -313,24 +316,21 @@ class Agent:
 
     def _step(self, loss: Tensor, outputs: Outputs) -> float:
         leaves = outputs.leaves
-        self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
-        norm = self._clip([*self.network.parameters(), leaves.user, leaves.content])
+        gradients = (self.weights.take_gradient(), _gradient(leaves.user), _gradient(leaves.content))
+        norm = float(torch.nn.utils.get_total_norm(gradients))
         if np.isfinite(norm):
+            if norm > self.settings.clip_norm:
+                for gradient in gradients:
+                    gradient.mul_(self.settings.clip_norm / norm)
+            self.weights.vector.grad = gradients[0]
             for group in self.optimiser.param_groups:
                 group["lr"] = self.settings.learning_rate(self.updates)
             self.optimiser.step()
-            self.tables.step(leaves.histories, _gradient(leaves.user), leaves.contents, _gradient(leaves.content))
-            online = dict(self.network.named_parameters())
-            soft_update(self.target, online, self.settings.target_rate)
+            self.tables.step(leaves.histories, gradients[1], leaves.contents, gradients[2])
+            soft_update(self.target, dict(self.network.named_parameters()), self.settings.target_rate)
             self.updates += 1
         return norm
-
-    def _clip(self, moved: Sequence[Tensor]) -> float:
-        norm = torch.nn.utils.get_total_norm([tensor.grad for tensor in moved if tensor.grad is not None], foreach=True)
-        if norm > self.settings.clip_norm:
-            torch.nn.utils.clip_grads_with_norm_(moved, self.settings.clip_norm, norm, foreach=True)
-        return float(norm)
 
     def _mark_trained(self, slots: np.ndarray) -> None:
         self.replay.mark_trained(slots.tolist())

@@ -140,18 +140,22 @@ def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:
 
 def _save_optimiser(agent: "Agent") -> dict[str, np.ndarray]:
     saved: dict[str, np.ndarray] = {}
-    for name, parameter in agent.network.named_parameters():
-        for key, value in agent.optimiser.state.get(parameter, {}).items():
-            saved[f"optimiser.{key}.{name}"] = value.numpy().copy()
+    state = agent.optimiser.state.get(agent.weights.vector, {})
+    for key in _MOMENTS if state else ():
+        for name, part in agent.weights.split(state[key]).items():
+            saved[f"optimiser.{key}.{name}"] = part.numpy().copy()
+            saved[f"optimiser.step.{name}"] = state["step"].numpy().copy()
     return saved
 
 
 def _load_optimiser(agent: "Agent", arrays: Mapping[str, np.ndarray]) -> None:
     agent.optimiser.state.clear()
-    for name, parameter in agent.network.named_parameters():
-        keys = [key for key in ("step", *_MOMENTS) if f"optimiser.{key}.{name}" in arrays]
-        if keys:
-            agent.optimiser.state[parameter] = {key: _tensor(arrays, f"optimiser.{key}.{name}") for key in keys}
+    names = [name for name, _ in agent.network.named_parameters()]
+    if f"optimiser.step.{names[0]}" in arrays:
+        state = {"step": _tensor(arrays, f"optimiser.step.{names[0]}")}
+        for key in _MOMENTS:
+            state[key] = agent.weights.joined({name: _tensor(arrays, f"optimiser.{key}.{name}") for name in names})
+        agent.optimiser.state[agent.weights.vector] = state
 
 
 def _save_rng(rng: np.random.Generator) -> dict[str, Any]:

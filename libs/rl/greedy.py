@@ -47,7 +47,7 @@ def greedy_continuation(
             judge = _network_of(target, network.vector_size)
             judged = forward(judge, tables, space, request, chance, centre, serving=True)
             worth = _worth(online, judged, offered, torch.from_numpy(offers.sizes), settings.consumption)
-            discount_t = discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
+            discount_t = torch.from_numpy(discounts(settings.gamma, batch.gap_s, settings.tau_s))
             values[torch.from_numpy(batch.continued)] = discount_t * worth
     return values
 

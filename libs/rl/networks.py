@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Final
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from libs.rl.features import CONTEXT
-from libs.rl.gradients import pair_sums, partly_learned_products
+from libs.rl.gradients import JointLayers, PairIndex, joint_heads, pair_products, partly_learned_products
 from libs.rl.replay import SLATE
 from libs.rl.scoring import NORM_EPSILON
 from libs.rl.snapshot import HIDDEN, ID_SIZE
@@ -72,38 +72,47 @@ class RankingNetwork(nn.Module):
         """Return the weights that rank, by the names of the snapshot."""
         return {name: tensor for name, tensor in self.state_dict().items() if name not in _LEARNING_ONLY}
 
-    def content_half(self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"]) -> Float[Tensor, "C F"]:
-        """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""
-        weight = self.content_in.weight[:, :-1]
-        return partly_learned_products(text.to(ids.dtype), ids, self.vector_size, weight) + self.content_in.bias
+    def content_weights(self) -> tuple[Float[Tensor, "F I"], Float[Tensor, "F 1"]]:
+        """Return the first layer's weights of a content: of its text and ids, and of its log-count."""
+        half, log_count = torch.split(self.content_in.weight, [self.vector_size + ID_SIZE, 1], dim=1)
+        return half, log_count
 
-    def user_half(self, features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]) -> Float[Tensor, "B G"]:
-        """Return the user's share of the joint first layer, and beside it the first layer of the user tower."""
-        return _split_linear((self.user_in.weight, self.value_in.weight), features, ids)
+    def content_half(
+        self, text: Float[Tensor, "C D"], ids: Float[Tensor, "C E"], weight: Float[Tensor, "F I"]
+    ) -> Float[Tensor, "C F"]:
+        """Return the content's share of the first layer, all but the log-count: once per content, not per pair."""
+        (products,) = partly_learned_products(text.to(ids.dtype), ids, ids[:, :0], weight)
+        return products + self.content_in.bias
+
+    def user_half(
+        self, text: Float[Tensor, "B D"], ids: Float[Tensor, "B E"], context: Float[Tensor, "B X"]
+    ) -> tuple[Float[Tensor, "B F"], Float[Tensor, "B F"]]:
+        """Return the user's share of the joint first layer, and the first layer of the user tower but for its bias."""
+        given = text.to(ids.dtype), ids, context.to(ids.dtype)
+        joint, tower = partly_learned_products(*given, self.user_in.weight, self.value_in.weight)
+        return joint, tower
 
     def pairs(
         self,
         user: Float[Tensor, "B F"],
         content: Float[Tensor, "C F"],
         log_count: Float[Tensor, "P"],
-        row: Int64[Tensor, "P"],
-        at: Int64[Tensor, "P"],
-    ) -> Float[Tensor, "P 2"]:
-        """Return the joint layers' part of A and ℓ for pairs of ``user[row]`` and ``content[at]``."""
-        first = pair_sums(user, content, log_count.to(user.dtype), self.content_in.weight[:, -1], row, at)
-        hidden = functional.relu(self.norm_1(first), inplace=True)
-        hidden = functional.relu(self.norm_2(self.middle(hidden)), inplace=True)
-        heads: Tensor = self.heads(hidden)
-        return heads
+        weight: Float[Tensor, "F 1"],
+        pairs: PairIndex,
+    ) -> tuple[Float[Tensor, "2 P"], Float[Tensor, "P F"], Float[Tensor, "P F"]]:
+        """Return the joint layers' part of A and ℓ of pairs, and those layers; ``weight`` is the log-count's."""
+        layers = JointLayers(
+            weight[:, 0],
+            *(self.norm_1.weight, self.norm_1.bias, self.middle.weight, self.middle.bias),
+            *(self.norm_2.weight, self.norm_2.bias, self.heads.weight, self.heads.bias),
+        )
+        return joint_heads(user, content, log_count.to(user.dtype), pairs, layers)
 
     def id_terms(
-        self, user_ids: Float[Tensor, "B E"], ids: Float[Tensor, "C W"], row: Int64[Tensor, "P"], at: Int64[Tensor, "P"]
-    ) -> Float[Tensor, "P 2"]:
+        self, user_ids: Float[Tensor, "B E"], ids: Float[Tensor, "C W"], pairs: PairIndex
+    ) -> Float[Tensor, "2 P"]:
         """Return ⟨ue, P·ce⟩ and ⟨ue, ce⟩ + b of each pair; ``ids`` has the bias as its last column."""
-        vectors, bias = torch.split(ids.index_select(0, at), [ID_SIZE, 1], dim=1)
-        mixed = (user_ids @ self.mix.weight).index_select(0, row)
-        plain = user_ids.index_select(0, row)
-        return torch.stack([(mixed * vectors).sum(dim=1), (plain * vectors).sum(dim=1) + bias[:, 0]], dim=1)
+        return pair_products(user_ids, user_ids @ self.mix.weight, ids, pairs)
 
     def user_values(self, first: Float[Tensor, "B F"]) -> Float[Tensor, "B 3"]:
         """Return U, N and A⊥ of each user from the tower's share of ``user_half``."""
@@ -117,10 +126,14 @@ class RankingNetwork(nn.Module):
 
 
 def target_values(
-    weights: Mapping[str, Tensor], features: Float[Tensor, "B S"], ids: Float[Tensor, "B E"]
+    weights: Mapping[str, Tensor],
+    text: Float[Tensor, "B D"],
+    ids: Float[Tensor, "B E"],
+    context: Float[Tensor, "B X"],
 ) -> Float[Tensor, "B 3"]:
     """Return U, N and A⊥ of each user by the weights of the target."""
-    first = _split_linear((weights["value_in.weight"],), features, ids) + weights["value_in.bias"]
+    (first,) = partly_learned_products(text.to(ids.dtype), ids, context.to(ids.dtype), weights["value_in.weight"])
+    first = first + weights["value_in.bias"]
     gain, bias = weights["value_norm.weight"], weights["value_norm.bias"]
     hidden = functional.relu(functional.layer_norm(first, (HIDDEN,), gain, bias, NORM_EPSILON))
     return functional.linear(hidden, weights["value_out.weight"], weights["value_out.bias"])
@@ -130,9 +143,3 @@ def soft_update(target: Mapping[str, Tensor], online: Mapping[str, Tensor], rate
     """Move the target's weights a little towards the online ones, in place."""
     for name, tensor in target.items():
         tensor.lerp_(online[name].detach(), rate)
-
-
-def _split_linear(weights: tuple[Tensor, ...], features: Tensor, ids: Tensor) -> Tensor:
-    """Multiply a user's input, in which ids stand between text and context."""
-    at = features.shape[1] - CONTEXT
-    return partly_learned_products(features.to(ids.dtype), ids, at, *weights)

@@ -67,7 +67,7 @@ def report_of(
     seen = np.concatenate([q, values[empty][:, N] + values[empty][:, A_EMPTY], values[settled][:, U]])
     errors = np.sort(np.abs(batch.rewards.sum(axis=1) + ahead - values[:, U])[settled])
     return Report(
-        loss={name: float(part.detach()) for name, part in parts.items()},
+        loss=dict(zip(parts, torch.stack([*parts.values()]).tolist(), strict=True)),
         q_mean=_mean(q),
         q_max=float(np.abs(seen).max(initial=0.0)),
         td_p50=_quantile(errors, 0.5),
@@ -87,7 +87,7 @@ def report_of(
 
 
 def _gaps(gap_s: np.ndarray, settings: AgentSettings) -> tuple[tuple[float, float], ...]:
-    sample = torch.from_numpy(gap_s[:: 1 + len(gap_s) // _GAPS])
+    sample = gap_s[:: 1 + len(gap_s) // _GAPS]
     discounts = losses.discounts(settings.gamma, sample, settings.tau_s)
     return tuple(zip(sample.tolist(), discounts.tolist(), strict=True))
 

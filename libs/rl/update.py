@@ -1,4 +1,4 @@
-"""The loss of one batch: each content's half of the first layer once, each user's once, pairs from there.
+"""What the network says of one batch: each content's half of the first layer once, each user's once, pairs from there.
 
 The maths of rl.md §1-§4; ``benchmarks/update_step.py`` holds it equal to the same written plainly.
 """
@@ -12,14 +12,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional
 
-from libs.rl import losses
 from libs.rl.action_space import PADDING, ActionSpace
 from libs.rl.batch import Batch, Draws, Users
-from libs.rl.gradients import bag_sums
+from libs.rl.gradients import PairIndex, bag_sums, placed
 from libs.rl.id_tables import IdTables
-from libs.rl.networks import A_EMPTY, N, RankingNetwork, U, target_values
+from libs.rl.losses import discounts
+from libs.rl.networks import RankingNetwork, U, target_values
 from libs.rl.settings import AgentSettings
-from libs.rl.snapshot import HIDDEN, ID_SIZE
+from libs.rl.snapshot import ID_SIZE
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Outputs:
     """What the network says of a batch: by row and position, by row, and by compared content and alternative.
 
     ``popularity_share`` is how much of a content's frequency among the alternatives is taken out of the comparison,
-    ``offered`` the advantage of what was offered, where a batch comes with that.
+    ``offered`` the advantage of what was offered, where a batch comes with that, ``hidden`` the joint layers by pair.
     """
 
     advantage: Float[Tensor, "B N"]
@@ -46,6 +46,7 @@ class Outputs:
     organic: Float[Tensor, "O J"]
     popularity_share: Float[Tensor, ""]
     offered: Float[Tensor, "B K"]
+    hidden: tuple[Float[Tensor, "P F"], Float[Tensor, "P F"]]
     leaves: Leaves
 
 
@@ -56,7 +57,8 @@ class _Pairs:
     row: np.ndarray
     content: np.ndarray
     log_count: np.ndarray
-    grid: np.ndarray  # where the shown ones lie in the flattened slates
+    shown: np.ndarray  # where the shown ones lie in the flattened slates
+    compared: np.ndarray  # where the compared ones lie in the flattened draws
     offered: np.ndarray  # where the offered ones lie in the flattened offers
 
 
@@ -76,27 +78,30 @@ def forward(
     histories, bags, offsets = _bags(batch.users, len(space))
     user_leaf = tables.user.index_select(0, histories).requires_grad_()
     ids = bag_sums(user_leaf, bags, offsets) * (_scale(batch.users) * torch.from_numpy(draws.keep_user)[:, None])
-    user, tower = torch.split(network.user_half(_user_features(space, batch.users), ids), HIDDEN, dim=1)
+    user, tower = network.user_half(_user_texts(space, batch.users), ids, _context(batch.users))
 
     pairs = _pairs(batch, draws)
     kept = draws.keep_content[pairs.row]
     entries, at = _distinct(pairs.content.astype(np.int64) * 2 + kept, 2 * len(space))
     contents, content_leaf, entry_ids = _entry_ids(tables, entries)
-    half = network.content_half(_unit_texts(space, entries // 2), entry_ids[:, :ID_SIZE])
+    of_half, of_count = network.content_weights()
+    half = network.content_half(_unit_texts(space, entries // 2), entry_ids[:, :ID_SIZE], of_half)
     log_count = np.where(kept, pairs.log_count, np.float32(-centre))
 
-    row_t, at_t = torch.from_numpy(pairs.row), torch.from_numpy(at)
-    heads = network.pairs(user, half, torch.from_numpy(log_count), row_t, at_t)
-    heads = heads + network.id_terms(ids, entry_ids, row_t, at_t)
-    shown, compared, offered = torch.split(heads, [len(pairs.grid), draws.rows.size, len(pairs.offered)])
-    advantage, choice = _spread(shown, pairs.grid, batch.slate.shape).unbind(2)
+    index = PairIndex(torch.from_numpy(pairs.row), torch.from_numpy(at), len(user), len(half))
+    joint, *hidden = network.pairs(user, half, torch.from_numpy(log_count), of_count, index)
+    heads = joint + network.id_terms(ids, entry_ids, index)
+    shapes = batch.slate.shape, draws.rows.shape, _offers(batch).shape
+    places = tuple(map(torch.from_numpy, (pairs.shown, pairs.compared, pairs.offered)))
+    advantage, choice, _, organic, offered, _ = placed(heads, places, shapes)
     return Outputs(
         advantage=advantage,
         choice=choice if serving else choice + network.rank_bias[: batch.slate.shape[1]],
         values=network.user_values(tower),
-        organic=compared[:, 1].view(draws.rows.shape),
+        organic=organic,
         popularity_share=network.popularity_share,
-        offered=_spread(offered, pairs.offered, _offers(batch).shape)[:, :, 0],
+        offered=offered,
+        hidden=(hidden[0], hidden[1]),
         leaves=Leaves(histories, user_leaf, contents, content_leaf),
     )
 
@@ -110,70 +115,19 @@ def continuation_values(
         with torch.no_grad():
             history = torch.from_numpy(batch.next_users.history)
             ids = functional.embedding_bag(history, tables.user, mode="sum") * _scale(batch.next_users)
-            value_t = target_values(target, _user_features(space, batch.next_users), ids)[:, U]
-            discount_t = losses.discounts(settings.gamma, torch.from_numpy(batch.gap_s), settings.tau_s)
-            values[torch.from_numpy(batch.continued)] = discount_t * value_t
+            texts, context = _user_texts(space, batch.next_users), _context(batch.next_users)
+            value_t = target_values(target, texts, ids, context)[:, U]
+            discount_t = discounts(settings.gamma, batch.gap_s, settings.tau_s)
+            values[torch.from_numpy(batch.continued)] = torch.from_numpy(discount_t) * value_t
     return values
-
-
-def loss_parts(
-    outputs: Outputs, continuation: Float[Tensor, "B"], batch: Batch, draws: Draws, settings: AgentSettings
-) -> dict[str, Tensor]:
-    """Return the parts of the loss by name; the gradient is that of ``total``."""
-    chosen, settled = torch.from_numpy(batch.chosen), torch.from_numpy(batch.settled)
-    rewards, values = torch.from_numpy(batch.rewards), outputs.values
-    above = continuation - values[:, N].detach()  # what the story was worth above expectation
-    parts = {
-        "u": _huber_mean(values[:, U], rewards.sum(dim=1) + continuation, settled),
-        "n": _huber_mean(values[:, N], continuation, settled),
-        "a": _huber_mean(outputs.advantage, rewards + above[:, None], chosen & settled[:, None]),
-        "a_empty": _huber_mean(values[:, A_EMPTY], above, settled & ~chosen.any(dim=1)),
-        "choice": _choice_loss(outputs, batch, settings),
-        "organic": _organic_loss(outputs, draws),
-    }
-    if batch.offers is not None:
-        parts["conservative"] = _conservative_loss(outputs, batch)
-    weights = {
-        "choice": settings.beta,
-        "organic": settings.beta * settings.organic_weight,
-        "conservative": settings.cql_weight,
-    }
-    total = torch.stack([weights.get(name, 1.0) * part for name, part in parts.items()]).sum()
-    return {"total": total, **parts}
-
-
-def _choice_loss(outputs: Outputs, batch: Batch, settings: AgentSettings) -> Tensor:
-    logits, chosen = outputs.choice, torch.from_numpy(batch.chosen)
-    shown = torch.from_numpy(batch.slate != PADDING)
-    own = losses.bernoulli_loss if settings.consumption == "multi" else losses.conditional_logit_loss
-    opened = losses.slate_softmax_loss(logits, chosen, shown)
-    loss = torch.where(torch.from_numpy(batch.closed), own(logits, chosen, shown), opened)
-    return losses.masked_mean(loss, torch.from_numpy(~batch.organic))
-
-
-def _organic_loss(outputs: Outputs, draws: Draws) -> Tensor:
-    log_sampling, usable = torch.from_numpy(draws.log_sampling), torch.from_numpy(draws.usable)
-    loss = losses.in_batch_softmax_loss(outputs.organic, outputs.popularity_share * log_sampling, usable)
-    return loss.sum() / max(len(loss), 1)
-
-
-def _huber_mean(prediction: Tensor, target: Tensor, mask: Tensor) -> Tensor:
-    return losses.masked_mean(losses.huber(prediction, target.detach()), mask)
-
-
-def _conservative_loss(outputs: Outputs, batch: Batch) -> Tensor:
-    """Return by how much the offers' advantages exceed the consumed one's (mean over consumptions)."""
-    learned = torch.from_numpy(batch.chosen & batch.settled[:, None])
-    offered = torch.from_numpy(_offers(batch) != PADDING)
-    learned = learned & offered.any(dim=1, keepdim=True)
-    largest = losses.soft_maximum(outputs.offered, offered)
-    return losses.masked_mean(largest[:, None] - outputs.advantage, learned)
 
 
 def _pairs(batch: Batch, draws: Draws) -> _Pairs:
     row, position = np.nonzero((batch.slate != PADDING) & ~batch.organic[:, None])
-    own = np.repeat(draws.rows[:, :1].ravel(), draws.rows.shape[1])
-    source = np.concatenate([row, draws.rows.ravel()]), np.concatenate([position, draws.positions.ravel()])
+    compared = np.flatnonzero(draws.usable)
+    own = np.repeat(draws.rows[:, 0], draws.rows.shape[1])[compared]
+    others = draws.rows.ravel()[compared], draws.positions.ravel()[compared]
+    source = np.concatenate([row, others[0]]), np.concatenate([position, others[1]])
     rows, contents, counts = [row, own], [batch.slate[source]], [batch.log_count[source]]
     offered = np.zeros(0, np.int64)
     if batch.offers is not None:
@@ -186,19 +140,14 @@ def _pairs(batch: Batch, draws: Draws) -> _Pairs:
         row=np.concatenate(rows),
         content=np.concatenate(contents),
         log_count=np.concatenate(counts),
-        grid=row * batch.slate.shape[1] + position,
+        shown=row * batch.slate.shape[1] + position,
+        compared=compared,
         offered=offered,
     )
 
 
 def _offers(batch: Batch) -> np.ndarray:
     return np.zeros((len(batch.slots), 0), np.int32) if batch.offers is None else batch.offers.candidates
-
-
-def _spread(pairs: Tensor, places: np.ndarray, shape: tuple[int, ...]) -> Tensor:
-    """Return what was computed for pairs where they lie in a grid, 0 elsewhere."""
-    empty = pairs.new_zeros(int(np.prod(shape)), pairs.shape[1])
-    return empty.index_copy(0, torch.from_numpy(places), pairs).view(*shape, pairs.shape[1])
 
 
 def _distinct(values: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -225,13 +174,18 @@ def _scale(users: Users) -> Tensor:
     return torch.from_numpy(1 / np.sqrt(np.maximum(lengths, 1), dtype=np.float32))
 
 
-def _user_features(space: ActionSpace, users: Users) -> Tensor:
-    """Return what of the user's input is given rather than learned: text and context."""
+def _user_texts(space: ActionSpace, users: Users) -> Tensor:
+    """Return the normalised sums of the histories' vectors, by age."""
     # Padding needs no mask: its vector is zero, and so is its weight.
     history, weights = torch.from_numpy(users.history), torch.from_numpy(users.weights)
     vectors = torch.from_numpy(space.vectors)
     text = functional.embedding_bag(history, vectors, mode="sum", per_sample_weights=weights)
-    return torch.cat([functional.normalize(text, dim=1), torch.from_numpy(users.context)], dim=1)
+    return functional.normalize(text, dim=1)
+
+
+def _context(users: Users) -> Tensor:
+    """Return the contexts, without columns where no request has one: those would cost a sixth of the first layer."""
+    return torch.from_numpy(users.context if users.context.any() else users.context[:, :0])
 
 
 def _entry_ids(tables: IdTables, entries: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:

@@ -14,9 +14,10 @@ from libs.rl.action_space import ActionSpace
 from libs.rl.batch import Batch, Users, without_chance
 from libs.rl.id_tables import IdTables
 from libs.rl.networks import A_EMPTY, N, RankingNetwork, U
+from libs.rl.objective import loss_parts
 from libs.rl.settings import AgentSettings
 from libs.rl.slates import Consumption
-from libs.rl.update import Outputs, continuation_values, forward, loss_parts
+from libs.rl.update import Outputs, continuation_values, forward
 
 Lists: TypeAlias = Sequence[Sequence[int]]
 CONTENTS = 12
@@ -261,7 +262,7 @@ def test_organic_rows_train_the_choice_against_the_batch_and_nothing_else(
         return (alone.choice[0, 0] - network.rank_bias[0]).item()
 
     expected = [[logit([4], c) for c in (7, 6, 8)], [logit([], c) for c in (8, 7, 8)]]
-    np.testing.assert_allclose(outputs.organic.detach(), expected, atol=1e-4)
+    np.testing.assert_allclose(outputs.organic.detach(), np.where(usable, expected, 0), atol=1e-4)
     parts = loss_parts(outputs, torch.zeros(3), batch, draws, AgentSettings())
     (first, second) = (np.exp(np.array(row)) for row in expected)
     by_hand = np.mean([np.log(first.sum() / first[0]), np.log((second[0] + second[1]) / second[0])])

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.adapters.access import KEY, Callers
 from libs.adapters.http import install_edges
-from libs.adapters.http_limits import Limits
+from libs.adapters.http_settings import Limits
 from libs.adapters.metrics import HttpMetrics
 
 

@@ -8,7 +8,8 @@ import httpx
 import pytest
 
 from libs.adapters.access import Callers
-from libs.adapters.http_limits import HEAD_MAX_BYTES, Limits, TokenBuckets
+from libs.adapters.http_limits import HEAD_MAX_BYTES, TokenBuckets
+from libs.adapters.http_settings import Limits
 from libs.adapters.keys import KeyRing, new_key
 from libs.adapters.memory import MemoryKeyStore
 from tests.unit.adapters.edge import Edged

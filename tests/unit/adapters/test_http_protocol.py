@@ -7,8 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 import uvicorn
 
-from libs.adapters.http_limits import Limits
 from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol
+from libs.adapters.http_settings import Limits
 from tests.unit.adapters.edge import Edged
 
 PATIENCE_S = 20.0

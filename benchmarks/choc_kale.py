@@ -34,6 +34,10 @@ GAP_S: Final = 3 * 3_600.0
 REWARD: Final = RewardSpec({"reward": 0.02})
 """Engagement is 22 a step under kale, with a long tail: 0.44 keeps most of it within Huber's square part."""
 
+CUT_REWARD: Final = replace(REWARD, high=1.0)
+"""The tail cut at an engagement of 50: less noise beside the same differences, and by dynamic programming the best
+policy stays the same."""
+
 FRESH_USERS: Final = 300
 """Users who see the policy that was learned, greedily; their expected engagement is summed, so they suffice."""
 
@@ -57,14 +61,15 @@ class Form:
 
 # With γ = 0.95 the best policy brings 1288 (dynamic programming), with 0.98 no more, at values three times as large
 # beside the same differences between contents. The target follows at once: what serves changes faster than it could.
+# Nobody tells how far a session is: knowing it is worth 18 at most, and the value falls from 340 to 20 along a session,
+# beside the 12 that one chocolate takes from it.
 ONE_DIMENSIONAL: Final = Form(
     name="1-d",
     settings=AgentSettings(
         gamma=0.95,
         tau_s=GAP_S,
         consumption="single",
-        context_numbers=("step",),
-        reward=REWARD,
+        reward=CUT_REWARD,
         batch_size=512,
         lr=2e-3,
         lr_final=3e-5,
@@ -76,15 +81,15 @@ ONE_DIMENSIONAL: Final = Form(
         capacity=100_000,
     ),
     catalogue=one_dimensional,
-    rhythm=Rhythm(GAP_S, tells_step=True),
+    rhythm=Rhythm(GAP_S),
     steps=40_000,
 )
 
 PRODUCT_SHAPE: Final = Form(
     name="product shape",
-    settings=replace(ONE_DIMENSIONAL.settings, lr_decay_updates=600),
+    settings=replace(ONE_DIMENSIONAL.settings, context_numbers=("step",), reward=REWARD, lr_decay_updates=600),
     catalogue=product_shape,
-    rhythm=ONE_DIMENSIONAL.rhythm,
+    rhythm=Rhythm(GAP_S, tells_step=True),
     steps=80_000,
 )
 

@@ -21,7 +21,7 @@ import orjson
 from numpy.typing import NDArray
 
 from benchmarks import choc_kale_world as world
-from benchmarks.choc_kale import GAP_S, ONE_DIMENSIONAL, baselines, record_returns
+from benchmarks.choc_kale import GAP_S, ONE_DIMENSIONAL, REWARD, baselines, record_returns
 from benchmarks.choc_kale_play import Catalogue, Rhythm, one_dimensional
 from benchmarks.differences import differences
 from benchmarks.harness import Bench
@@ -29,7 +29,7 @@ from infra.local import LocalStack
 from infra.services import ServiceName, ServiceProcess
 from libs.rl.settings import AgentSettings
 
-SETTINGS: Final = replace(ONE_DIMENSIONAL.settings, tau_s=60.0)
+SETTINGS: Final = replace(ONE_DIMENSIONAL.settings, tau_s=60.0, context_numbers=("step",), reward=REWARD)
 """τ is longer than any pause between two requests of a user here, so that each discounts by γ, as in process."""
 
 USERS: Final = 100
@@ -143,7 +143,7 @@ class LiveCrowd:
     catalogue: Catalogue
     seed: int
     staggered: bool = False
-    rhythm: Rhythm = ONE_DIMENSIONAL.rhythm
+    rhythm: Rhythm = Rhythm(GAP_S, tells_step=True)  # noqa: RUF009 - frozen
     rng: np.random.Generator = field(init=False)
     npe: NDArray[np.float64] = field(init=False)
     guests: list[Guest] = field(init=False)

@@ -30,6 +30,7 @@ class MariadbServer(LocalServer):
     def prepare(self) -> None:
         """Create the data folder once, and the statements that make database and user."""
         data = self._data
+        self._scratch.mkdir(parents=True, exist_ok=True)
         if not data.exists():
             unfinished = self.folder / "data.new"  # renamed when whole: an interrupted start begins again
             shutil.rmtree(unfinished, ignore_errors=True)
@@ -40,7 +41,8 @@ class MariadbServer(LocalServer):
                 *_as_root(),
             ]
             command: list[str | Path] = [find(MARIADB_INSTALL), "--no-defaults", *options]
-            made = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
+            environment = {**os.environ, "TMPDIR": str(self._scratch)}
+            made = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
             if made.returncode != 0:
                 raise RefusedStart(f"mariadb-install-db failed in {data}: {(made.stderr or made.stdout)[-1500:]}")
             unfinished.rename(data)
@@ -52,6 +54,7 @@ class MariadbServer(LocalServer):
             find(MARIADB),
             "--no-defaults",
             f"--datadir={self._data}",
+            f"--tmpdir={self._scratch}",
             "--socket=mariadb.sock",  # relative to the data folder: a socket's full path may have 108 bytes at most
             f"--pid-file={self._pid_file}",
             f"--bind-address={LOOPBACK}",
@@ -79,6 +82,11 @@ class MariadbServer(LocalServer):
     @property
     def _pid_file(self) -> Path:
         return self.folder / "mariadb.pid"
+
+    @property
+    def _scratch(self) -> Path:
+        # A starting server deletes temporary tables from its folder, those of another one too if they share it.
+        return self.folder / "tmp"
 
     @property
     def _data(self) -> Path:

@@ -20,6 +20,8 @@ OWN = {
     "moard_model_parts",
     "moard_model_pins",
     "moard_model_changes",
+    "moard_training_tasks",
+    "moard_backfill",
 }
 
 

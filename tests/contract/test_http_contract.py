@@ -143,6 +143,10 @@ def fuzz(schema: Any) -> set[str]:
     return sent
 
 
+# The services run in a thread of this process, and their pauses draw from the module that strategies must not use.
+pytestmark = pytest.mark.filterwarnings("ignore:Do not use the .random. module inside strategies")
+
+
 def test_ingest_keeps_its_contract(ingest_schema: Any) -> None:
     assert fuzz(ingest_schema) >= {"POST /api/v1/events", "PUT /api/v1/contents/{content_id}"}
 

@@ -236,7 +236,8 @@ def test_candidates_are_proposed_and_explained(
     eventually(lambda: sources(propose()).get(ids[5]) == "popular", "what others clicked to be popular")
     found = propose(exclude_ids=ids[20:])
     assert sources(found).keys() == set(ids[1:20])  # without what ann has had, and what was excluded
-    assert set(sources(found).values()) == {"nearest", "popular", "new", "random"}
+    every = {"nearest", "popular", "new", "random"}  # what is drawn may be what the others name, too, now and then
+    eventually(lambda: set(sources(propose(exclude_ids=ids[20:])).values()) == every, "each source to have its part")
     for position in found["slate"]:
         reasons = position["explanation"]
         assert reasons["choice_probability"] * reasons["advantage"] == pytest.approx(position["score"], abs=1e-5)

@@ -47,9 +47,9 @@ class System:
         row = {"id": content_id, "title": title, "description": "alien war", "embedding": written}
         self.sql(INSERT, row)
 
-    def ranked(self, content_ids: list[int]) -> set[int]:
+    def ranked(self, content_ids: list[int], user: str = USER) -> set[int]:
         """Return which of these the legacy call knows."""
-        body = {"user_id": USER, "content_ids": content_ids}
+        body = {"user_id": user, "content_ids": content_ids}
         answer = self.http.post(f"{self.serving.url}/api/v1/predict/top-contents", json=body)
         assert answer.status_code in (200, 404), answer.text
         return set(answer.json().get("content_ids", []))
@@ -152,15 +152,16 @@ def test_broken_vectors_are_counted_and_computed_from_the_text(system: System) -
 
 def test_serving_reads_an_unknown_id_once_and_then_asks_the_database_nothing(system: System) -> None:
     assert system.ingest.stop() == 0  # serving alone
-    ids = fresh_ids(40)
+    ids, user = fresh_ids(40), uuid4()  # whom no other test has given a history
+    system.sql("INSERT INTO users VALUES (2, :octets)", {"octets": user.bytes})
     for content_id in ids:
         system.insert(content_id, one_hot(content_id % VECTOR))
     with selects(system.database_url) as counted:
         before = counted()
-        assert len(system.ranked(ids)) == 6
+        assert len(system.ranked(ids, str(user))) == 6
         assert counted() - before == 2  # the user, and all contents in one
         for _ in range(50):
-            assert len(system.ranked(ids)) == 6
+            assert len(system.ranked(ids, str(user))) == 6
         assert counted() - before == 2
 
 
@@ -182,8 +183,10 @@ def selects(url: str) -> Iterator[Callable[[], int]]:
 
         for statement in ("SET GLOBAL log_output = 'TABLE'", "SET GLOBAL general_log = 1"):
             tell(statement)
-        yield lambda: int(runner.run(connection.execute(asked)).scalar_one())
-        for statement in ("SET GLOBAL general_log = 0", "TRUNCATE mysql.general_log"):
-            tell(statement)
-        runner.run(connection.close())
-        runner.run(connection.engine.dispose())
+        try:
+            yield lambda: int(runner.run(connection.execute(asked)).scalar_one())
+        finally:
+            for statement in ("SET GLOBAL general_log = 0", "TRUNCATE mysql.general_log"):
+                tell(statement)
+            runner.run(connection.close())
+            runner.run(connection.engine.dispose())

@@ -160,7 +160,7 @@ class Checkpoints:
             values,
             before_rename=lambda: require_epoch(self._root, manifest.epoch),
         )
-        checkpoint_files.tidy(self._root, self._retention.checkpoints)
+        checkpoint_files.tidy(self._root, self._retention.checkpoints, manifest.epoch)
         return complete
 
     def _collect(self) -> bool:

@@ -19,6 +19,7 @@ from libs.errors import RefusedStart
 from services.learner import ledger_segments, row_files
 from services.learner.array_files import read_arrays, sha256_of, write_arrays
 from services.learner.durable import rename_durably, sync_folder, write_synced
+from services.learner.epochs import epoch_of
 from services.learner.ledger_segments import Segment
 from services.learner.row_files import RowFiles
 
@@ -177,10 +178,14 @@ def size_bytes(root: Path, manifest: Manifest) -> int:
     return sum(path.stat().st_size for path in (*(root / manifest.name).iterdir(), *shared))
 
 
-def tidy(root: Path, keep: int) -> None:
-    """Delete what crashes left behind, all but the newest checkpoints, and shared files that none of those names."""
+def tidy(root: Path, keep: int, epoch: int) -> None:
+    """Delete what crashes left behind, all but the newest checkpoints, and shared files that none of those names.
+
+    A learner that was paused may come here when a newer one is already at work: it leaves alone what that one writes.
+    """
     for path in root.glob("*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
+        if epoch_of(path.name) <= epoch:
+            shutil.rmtree(path, ignore_errors=True)
     kept = names(root)
     for name in kept[keep:]:
         shutil.rmtree(root / name, ignore_errors=True)
@@ -194,5 +199,5 @@ def tidy(root: Path, keep: int) -> None:
             return  # its files cannot be told from garbage: keep all
         segments |= {segment.name for segment in manifest.ledger}
         pieces |= {piece.name for piece in (*manifest.rows.pieces, *manifest.contents.pieces)}
-    ledger_segments.forget(root, segments)
-    row_files.forget(root, pieces)
+    ledger_segments.forget(root, segments, epoch)
+    row_files.forget(root, pieces, epoch)

@@ -10,6 +10,17 @@ from services.learner.durable import sync_folder
 
 _CLAIM: Final = re.compile(r"epoch-(\d{8})")
 _NAMED: Final = re.compile(r"(?:epoch|checkpoint)-(\d{8})(?:-\d{8})?")
+_WRITTEN: Final = re.compile(r"(?:checkpoint-)?(\d{8})-\d{8}")
+
+
+def epoch_of(name: str) -> int:
+    """Return the epoch of the learner that wrote a file or folder, 0 for a name that bears none.
+
+    >>> epoch_of("checkpoint-00000002-00000007.tmp"), epoch_of("00000002-00000007-rows-journal.npz"), epoch_of("a.ids")
+    (2, 2, 0)
+    """
+    match = _WRITTEN.match(name)
+    return int(match[1]) if match else 0
 
 
 def highest_epoch(folder: Path) -> int:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from services.learner.durable import rename_durably, write_synced
+from services.learner.epochs import epoch_of
 
 FOLDER: Final = "ledger"
 _LARGEST_MERGE: Final = 1_000_000  # ids, 40 MB; older segments than that stay as they are
@@ -65,9 +66,9 @@ def read(root: Path, segment: Segment) -> list[str]:
     return content.decode().splitlines()
 
 
-def forget(root: Path, named: set[str]) -> None:
-    """Delete segment files that no manifest names any more."""
+def forget(root: Path, named: set[str], epoch: int) -> None:
+    """Delete segment files that no manifest names any more; what a newer learner is writing is not ours to judge."""
     folder = root / FOLDER
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in named:
+        if path.name not in named and epoch_of(path.name) <= epoch:
             path.unlink(missing_ok=True)

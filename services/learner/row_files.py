@@ -14,6 +14,7 @@ import numpy as np
 
 from services.learner.array_files import read_arrays, sha256_of, write_arrays
 from services.learner.durable import rename_durably
+from services.learner.epochs import epoch_of
 
 FOLDER: Final = "rows"
 BLOCK: Final = 8_192
@@ -87,11 +88,11 @@ def verify(root: Path, pieces: Iterable[Piece]) -> None:
             raise ValueError(f"{FOLDER}/{piece.name} is damaged")
 
 
-def forget(root: Path, named: set[str]) -> None:
-    """Delete files that no manifest names any more."""
+def forget(root: Path, named: set[str], epoch: int) -> None:
+    """Delete files that no manifest names any more; what a newer learner is writing is not ours to judge."""
     folder = root / FOLDER
     for path in folder.iterdir() if folder.exists() else ():
-        if path.name not in named:
+        if path.name not in named and epoch_of(path.name) <= epoch:
             path.unlink(missing_ok=True)
 
 

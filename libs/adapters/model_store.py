@@ -1,27 +1,25 @@
 """Kept snapshots, the pin and the audit log in SQL: MariaDB or MySQL through asyncmy, SQLite through aiosqlite."""
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, Final
+from typing import Final
 
 import orjson
-from sqlalchemy import ColumnElement, Table, delete, insert, inspect, make_url, select, update
-from sqlalchemy.exc import DBAPIError, IntegrityError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy import ColumnElement, Table, delete, insert, inspect, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from libs.adapters.model_ports import UNPINNED, KeptSnapshot, ModelChange, Pin
 from libs.adapters.model_tables import CHANGES, KEPT, PARTS, PINS, change_of, kept_of, meta_of, pin_of
 from libs.adapters.ports import SnapshotMeta
-from libs.errors import ModelConflict, NoSnapshot, RefusedStart, StoreUnavailable
+from libs.adapters.sql_sessions import SqlSessions
+from libs.errors import ModelConflict, NoSnapshot, RefusedStart
 
 DEADLINE_S: Final = 3.0  # of one call
 _BLOB_DEADLINE_S: Final = 20.0  # of one that carries a blob, up to 64 MB
 # Far below MySQL's max_allowed_packet (16 MB by default), and short enough for the loop: a driver escapes a part on it.
 _PART_BYTES: Final = 2**18
-_RECYCLE_S: Final = 1_800  # below MySQL's wait_timeout of 8 h and what firewalls allow
 
 
 class SqlModelStore:
@@ -39,7 +37,7 @@ class SqlModelStore:
     """
 
     def __init__(self, url: str, model: str) -> None:
-        self._engine = _engine(url)
+        self._sessions = SqlSessions(url, DEADLINE_S)
         self._model = model
         self._exists = False
 
@@ -143,7 +141,7 @@ class SqlModelStore:
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._engine.dispose()
+        await self._sessions.close()
 
     def _named(self, table: Table, name: str) -> ColumnElement[bool]:
         return (table.c.model == self._model) & (table.c.name == name)
@@ -160,25 +158,13 @@ class SqlModelStore:
 
     @asynccontextmanager
     async def _connected(self, deadline_s: float = DEADLINE_S) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with asyncio.timeout(deadline_s), self._engine.connect() as connection:
+        async with self._sessions.session(deadline_s) as connection:
+            if not self._exists:
+                self._exists = await connection.run_sync(lambda found: inspect(found).has_table(KEPT.name))
                 if not self._exists:
-                    self._exists = await connection.run_sync(lambda found: inspect(found).has_table(KEPT.name))
-                    if not self._exists:
-                        raise RefusedStart(
-                            f"the database of DATABASE_URL has no table {KEPT.name}: run `moard migrate` "
-                            "(python -m infra.migrations)"
-                        )
-                    await connection.rollback()  # looking began a transaction
-                yield connection
-        except (TimeoutError, OSError, DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(f"the database did not answer: {type(error).__name__}") from error
-
-
-def _engine(url: str) -> AsyncEngine:
-    options: dict[str, Any] = {"pool_pre_ping": True, "pool_recycle": _RECYCLE_S}
-    if make_url(url).get_backend_name() == "sqlite":
-        options["connect_args"] = {"timeout": DEADLINE_S / 2}  # how long to wait for another process's write
-    else:
-        options |= {"pool_size": 2, "pool_timeout": DEADLINE_S, "connect_args": {"connect_timeout": 2}}
-    return create_async_engine(url, **options)
+                    raise RefusedStart(
+                        f"the database of DATABASE_URL has no table {KEPT.name}: run `moard migrate` "
+                        "(python -m infra.migrations)"
+                    )
+                await connection.rollback()  # looking began a transaction
+            yield connection

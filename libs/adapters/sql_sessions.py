@@ -23,7 +23,7 @@ class SqlSessions:
     url
         SQLAlchemy URL, ``mysql+asyncmy://…`` or ``sqlite+aiosqlite://…``.
     deadline_s
-        Of one session, with everything asked in it.
+        Of one session, with everything asked in it, unless the session has its own.
     """
 
     def __init__(self, url: str, deadline_s: float, pool_size: int = 2) -> None:
@@ -32,18 +32,19 @@ class SqlSessions:
             options["connect_args"] = {"timeout": deadline_s / 2}  # how long to wait for another process's write
         else:
             options |= {"pool_size": pool_size, "pool_timeout": deadline_s, "connect_args": {"connect_timeout": 2}}
-        self._engine = create_async_engine(url, **options)
+        self.engine = create_async_engine(url, **options)
         self._deadline_s = deadline_s
 
     @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncConnection]:
+    async def session(self, deadline_s: float | None = None) -> AsyncIterator[AsyncConnection]:
         """Connect; what was not committed inside is taken back. Raises ``StoreUnavailable``."""
         try:
-            async with asyncio.timeout(self._deadline_s), self._engine.connect() as connection:
+            async with asyncio.timeout(deadline_s or self._deadline_s), self.engine.connect() as connection:
                 yield connection
         except (TimeoutError, OSError, DBAPIError, PoolTimeout) as error:
-            raise StoreUnavailable(f"the database did not answer: {error!r}") from error
+            # Not the error itself: it quotes the statement with its values, digests of keys among them.
+            raise StoreUnavailable(f"the database did not answer: {type(error).__name__}") from error
 
     async def close(self) -> None:
         """Close the pool."""
-        await self._engine.dispose()
+        await self.engine.dispose()

@@ -76,7 +76,7 @@ class KafkaServer(LocalServer):
     def stop(self) -> None:
         """Stop the broker; the first clean stop of a machine leaves the class-data archive behind (4.5 s, once)."""
         if self._child.stop(self.grace_s) and self._unfinished_archive.exists():
-            self._unfinished_archive.replace(_archive())
+            keep_archive(self._unfinished_archive)
 
     def is_healthy(self) -> bool:
         """Return whether the broker of this data folder answers, which it does once it is registered."""
@@ -100,7 +100,7 @@ class KafkaServer(LocalServer):
 
     @property
     def _unfinished_archive(self) -> Path:
-        return cache_folder() / f"{hashlib.sha256(str(self.folder).encode()).hexdigest()[:12]}.jsa.new"
+        return self.folder / "classes.jsa"  # goes with the folder where the broker was killed while it wrote
 
     @property
     def _data(self) -> Path:
@@ -152,6 +152,13 @@ def _archive() -> Path:
     """Return where the class-data archive lies; the JVM ignores one that does not fit its version and jars."""
     identity = hashlib.sha256(java_identity(find(JAVA)).encode()).hexdigest()[:12]
     return cache_folder() / f"{_jars().name}-{identity}.jsa"
+
+
+def keep_archive(written: Path) -> None:
+    """Move a whole class-data archive to the cache, where it appears at once or not at all."""
+    fresh = _archive().with_suffix(f".{os.getpid()}")
+    shutil.move(written, fresh)  # the folders may be on different disks, so a rename alone would not do
+    fresh.replace(_archive())
 
 
 def _classpath() -> str:

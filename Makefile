@@ -56,7 +56,7 @@ format: $(SETUP) ## Rewrite the code as the formatter wants it
 bench: $(SETUP) ## Run a benchmark: make bench NAME=scoring [SHORT=1], NAME=all for every one
 	$(BIN)/python -m benchmarks $(or $(NAME),all) $(if $(SHORT),--short)
 
-up: $(SETUP) ## Start Kafka, Redis and MariaDB on this machine
+up: $(SETUP) ## Start moard on this machine: Kafka, Redis, MariaDB and the three services
 	@$(BIN)/moard up
 
 down: $(SETUP) ## Stop what `up` started

@@ -11,6 +11,8 @@ from typing import Literal
 
 from infra.child import Child
 from infra.ports import LOOPBACK, free_port
+from infra.processes import ProcessIdentity
+from infra.run_state import RunningServer
 
 ServiceName = Literal["ingest", "learner", "serving"]
 ROOT = Path(__file__).parents[1]
@@ -28,14 +30,33 @@ class ServiceDied(RuntimeError):
 
 
 class ServiceProcess:
-    """One service: started, waited for, stopped, killed, on the same port again. Ends with its parent."""
+    """One service: started, waited for, stopped, killed, on the same port again.
+
+    Parameters
+    ----------
+    folder
+        Where it runs, and where its log goes unless ``logs`` is given.
+    preferred_port
+        Taken when the environment names no port and this one is free.
+    detached
+        True lets it outlive this process (``moard up``); otherwise it ends with it.
+    """
 
     def __init__(
-        self, name: ServiceName, environment: Mapping[str, str], folder: Path, *, python: str = sys.executable
+        self,
+        name: ServiceName,
+        environment: Mapping[str, str],
+        folder: Path,
+        *,
+        python: str = sys.executable,
+        logs: Path | None = None,
+        preferred_port: int | None = None,
+        detached: bool = False,
     ) -> None:
         self.name = name
-        self.port = int(environment.get(_PORT_VARIABLES[name], 0)) or free_port()
-        self._child = Child(name, folder / f"{name}.log")
+        self.port_variable = _PORT_VARIABLES[name]
+        self.port = int(environment.get(self.port_variable, 0)) or free_port(preferred_port)
+        self._child = Child(name, (logs or folder) / f"{name}.log", detached=detached)
         self._python = python
         # One numpy thread: with a busy second core two are two to three times slower (rl.md §8).
         self._environment = {
@@ -43,7 +64,7 @@ class ServiceProcess:
             "OMP_NUM_THREADS": "1",
             "PYTHONPATH": str(ROOT),
             **environment,
-            _PORT_VARIABLES[name]: str(self.port),
+            self.port_variable: str(self.port),
         }
         self._folder = folder
 
@@ -58,11 +79,16 @@ class ServiceProcess:
         return self._child.log
 
     @property
-    def pid(self) -> int:
-        """The process id of the last start; raises ``ServiceDied`` before the first."""
+    def identity(self) -> ProcessIdentity:
+        """The process of the last start; raises ``ServiceDied`` before the first."""
         if self._child.identity is None:
             raise ServiceDied(f"{self.name} was not started")
-        return self._child.identity.pid
+        return self._child.identity
+
+    @property
+    def pid(self) -> int:
+        """The process id of the last start; raises ``ServiceDied`` before the first."""
+        return self.identity.pid
 
     @property
     def running(self) -> bool:
@@ -82,6 +108,10 @@ class ServiceProcess:
         if not self.running:
             self._folder.mkdir(parents=True, exist_ok=True)
             self._child.start([self._python, "-m", f"services.{self.name}"], self._environment, self._folder)
+
+    def adopt(self, running: RunningServer) -> None:
+        """Take over a service that an earlier run started and that still runs."""
+        self._child.identity, (self.port,) = running.identity, running.ports
 
     def wait_ready(self, timeout_s: float = 60.0) -> None:
         """Return when it is ready; raises ``ServiceDied`` when it ended or the time is over."""

@@ -1,7 +1,14 @@
 """The event log on Kafka through aiokafka (streaming.md §1); its twin is in ``libs/adapters/memory.py``."""
 
-from libs.adapters.kafka_admin import KafkaTopicAdmin, topic_specs
+from libs.adapters.kafka_admin import KafkaTopicAdmin, ensure_topics, topic_specs
 from libs.adapters.kafka_producer import KafkaProducer
 from libs.adapters.kafka_readers import KafkaGroupReader, KafkaPartitionReader
 
-__all__ = ["KafkaGroupReader", "KafkaPartitionReader", "KafkaProducer", "KafkaTopicAdmin", "topic_specs"]
+__all__ = [
+    "KafkaGroupReader",
+    "KafkaPartitionReader",
+    "KafkaProducer",
+    "KafkaTopicAdmin",
+    "ensure_topics",
+    "topic_specs",
+]

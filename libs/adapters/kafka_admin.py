@@ -164,3 +164,14 @@ async def _ask(question: Awaitable[AnswerT]) -> AnswerT:
             return await question
     except (TimeoutError, KafkaError) as error:
         raise StoreUnavailable(f"the broker did not answer: {error!r}") from error
+
+
+async def ensure_topics(settings: StackSettings) -> list[TopicSpec]:
+    """Create moard's topics, or bring their settings up to date, and return what they should be; see ``ensure``."""
+    specs = topic_specs(settings)
+    admin = KafkaTopicAdmin(settings.kafka)
+    try:
+        await admin.ensure(specs)
+    finally:
+        await admin.close()
+    return specs

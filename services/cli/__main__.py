@@ -28,28 +28,43 @@ STACK_FOLDER = Path(".moard/stack")
 
 
 @app.command()
-def up(folder: Folder = STACK_FOLDER) -> None:
-    """Start Kafka, Redis and MariaDB on this machine, and leave them running.
+def up(
+    folder: Folder = STACK_FOLDER,
+    servers_only: Annotated[
+        bool, typer.Option("--servers-only", help="Kafka, Redis and MariaDB alone, for running the services yourself.")
+    ] = False,
+) -> None:
+    """Start moard on this machine and leave it running: Kafka, Redis, MariaDB, ingest, learner and serving.
 
-    Prints the addresses as settings, and nothing else, to standard output: `moard up > .env` points the services there.
+    What runs already stays as it is. Prints the addresses as settings, and nothing else, to standard output: `moard up
+    > .env` points every other command there.
     """
     from infra.local import LocalStack
+    from infra.system import LocalSystem
 
     say = partial(typer.echo, err=True)
-    addresses = LocalStack(folder, detached=True).up(say)
-    say("\nPoint the services here: export these, or write them into .env (`moard up > .env` does).")
-    for name, value in addresses.environment().items():
+    if servers_only:
+        environment = LocalStack(folder, detached=True).up(say).environment()
+    else:
+        environment = LocalSystem(folder, Path.cwd()).up(say)
+    say("\nPoint other commands here: export these, or write them into .env (`moard up > .env` does).")
+    for name, value in environment.items():
         typer.echo(f"{name}={value}")
-    say("\nNext: moard migrate, moard topics, then python -m services.ingest, services.learner and services.serving")
+    if servers_only:
+        say(
+            "\nNext: moard migrate, moard topics, then python -m services.ingest, services.learner and services.serving"
+        )
+    else:
+        say("\nNext: docs/tutorial.md, or moard status. Stop it all with: moard down")
 
 
 @app.command()
 def down(folder: Folder = STACK_FOLDER) -> None:
-    """Stop what `moard up` started."""
-    from infra.local import LocalStack
+    """Stop what `moard up` started. Data stays for the next time."""
+    from infra.system import LocalSystem
 
-    LocalStack(folder, detached=True, use_external=False).down()
-    console.print("The local stack is down.")
+    LocalSystem(folder, Path.cwd()).down()
+    console.print("moard is down.")
 
 
 @app.command()
@@ -66,20 +81,10 @@ def status(folder: Folder = STACK_FOLDER) -> None:
 @app.command()
 def topics() -> None:
     """Create moard's Kafka topics, or bring their settings up to date."""
-    from libs.adapters.event_log import KafkaTopicAdmin, topic_specs
+    from libs.adapters.event_log import ensure_topics
     from libs.adapters.settings import StackSettings, load_settings
 
-    settings = load_settings(StackSettings)
-
-    async def ensure() -> None:
-        admin = KafkaTopicAdmin(settings.kafka)
-        try:
-            await admin.ensure(topic_specs(settings))
-        finally:
-            await admin.close()
-
-    asyncio.run(ensure())
-    for spec in topic_specs(settings):
+    for spec in asyncio.run(ensure_topics(load_settings(StackSettings))):
         console.print(f"{spec.name}: {spec.partitions} partition(s)")
 
 

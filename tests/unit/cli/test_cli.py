@@ -117,7 +117,7 @@ def test_with_nothing_running_status_says_how_to_start(moard: Moard) -> None:
 
 @pytest.mark.stack
 def test_up_prints_settings_that_can_be_kept_and_leaves_servers_running_until_down(up: Moard, tmp_path: Path) -> None:
-    first = up("up", **NOWHERE)
+    first = up("up", "--servers-only", **NOWHERE)
     assert first.returncode == 0, first.stderr
     redis = RunState(tmp_path / ".moard/stack").running()["redis"]
     assert first.stdout.splitlines() == [
@@ -125,7 +125,7 @@ def test_up_prints_settings_that_can_be_kept_and_leaves_servers_running_until_do
         f"REDIS_URL=redis://127.0.0.1:{redis.ports[0]}/0",
         f"DATABASE_URL={NOWHERE['DATABASE_URL']}",
     ]
-    again = up("up", **NOWHERE)
+    again = up("up", "--servers-only", **NOWHERE)
     assert again.stdout == first.stdout
     assert "redis runs already" in again.stderr
     assert str(redis.identity.pid) in up("status").stdout

@@ -10,11 +10,24 @@ from infra.migrations import upgrade
 from infra.run_state import RunningServer, RunState
 from infra.services import ServiceDied, ServiceName, ServiceProcess
 from libs.adapters.kafka_admin import ensure_topics
-from libs.adapters.settings import StackSettings
+from libs.adapters.settings import StackSettings, load_settings
 from libs.errors import RefusedStart
 
 _PORTS: Final[dict[ServiceName, int]] = {"learner": 8002, "ingest": 8001, "serving": 8000}
-"""The services' own defaults, in the order of starting: what feeds the others first."""
+"""The services' own defaults, in the order of starting. One that is taken is replaced, unless somebody chose it."""
+
+
+class _Settings(StackSettings):
+    """The ports that somebody chose."""
+
+    learner_metrics_port: int | None = None
+    ingest_port: int | None = None
+    serving_port: int | None = None
+
+    def ports(self) -> dict[str, str]:
+        """Return them as settings."""
+        chosen = self.model_dump(include=set(_Settings.model_fields) - set(StackSettings.model_fields))
+        return {f"MOARD_{name.upper()}": str(port) for name, port in chosen.items() if port}
 
 
 class LocalSystem:
@@ -42,10 +55,13 @@ class LocalSystem:
         RefusedStart
             When a server or a service does not come up, with the end of its log. What does run goes on.
         """
+        settings = load_settings(_Settings)
         addresses = self._stack.up(say)
         upgrade(addresses.database_url)
-        asyncio.run(ensure_topics(StackSettings(kafka_bootstrap_servers=addresses.kafka_bootstrap_servers)))
-        environment = addresses.environment() | {
+        here = {"kafka_bootstrap_servers": addresses.kafka_bootstrap_servers}
+        asyncio.run(ensure_topics(settings.model_copy(update=here)))
+        environment = addresses.environment() | settings.ports()
+        environment |= {
             "MOARD_LEARNER_CHECKPOINT_PATH": str(self._folder / "checkpoints"),
             "MOARD_STATE_PATH": str(self._folder / "serving"),
         }

@@ -46,22 +46,14 @@ async def play(generated: World, house: House, scoreboard: Scoreboard, console: 
             clicked = [content_id for content_id in shown.content_ids if content_id in visitor.clicked]
             scoreboard.record(visitor.number, len(clicked))
             if clicked:
-                await house.post([_click(visitor.user_id, content_id, shown.impression_id) for content_id in clicked])
+                await house.post(
+                    [world.click(visitor.user_id, content_id, shown.impression_id) for content_id in clicked]
+                )
             await asyncio.sleep(_PAUSE_S)
             # Without a terminal only the last frame is printed.
             if time.monotonic() >= next_frame_s or scoreboard.answered == scoreboard.requests:
                 next_frame_s = time.monotonic() + 1 / _FRAMES_PER_S
                 live.update(_frame(scoreboard, house.updates, shown.snapshot_version), refresh=console.is_terminal)
-
-
-def _click(user_id: str, content_id: int, impression_id: str) -> dict[str, str | int]:
-    return {
-        "type": "interaction",
-        "kind": "click",
-        "user_id": user_id,
-        "content_id": content_id,
-        "impression_id": impression_id,
-    }
 
 
 def _frame(scoreboard: Scoreboard, updates: int, version: int) -> Group:

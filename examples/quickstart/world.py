@@ -6,6 +6,7 @@ Because the clicks of a request do not depend on who ranks it, every ranker is c
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,6 +96,18 @@ def _chance(content: GeneratedContent, taste: frozenset[int]) -> float:
 def _unit_rows(matrix: NDArray[np.float64]) -> NDArray[np.float64]:
     rows: NDArray[np.float64] = matrix / np.linalg.norm(matrix, axis=1, keepdims=True)
     return rows
+
+
+def click(user_id: str, content_id: int, impression_id: str) -> dict[str, str | int]:
+    """Return the event that tells of a click; its id is made here, so that a repeated call counts once."""
+    return {
+        "type": "interaction",
+        "event_id": uuid4().hex,
+        "kind": "click",
+        "user_id": user_id,
+        "content_id": content_id,
+        "impression_id": impression_id,
+    }
 
 
 def random_clicks(visitors: Sequence[Visitor]) -> list[float]:

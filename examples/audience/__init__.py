@@ -1,0 +1,1 @@
+"""A made-up audience for a moard that runs."""

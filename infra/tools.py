@@ -37,8 +37,9 @@ MARIADB_INSTALL = Tool("mariadb-install-db", MARIADB.packages, "creates MariaDB'
 STACK_TOOLS = (JAVA, MAVEN, REDIS, MARIADB, MARIADB_INSTALL)
 JAVAC = Tool("javac", ("default-jdk-headless",), "compiles the Java example that the tests run")
 NODE = Tool("node", ("nodejs",), "runs the Node example that the tests run")
+NPM = Tool("npm", ("npm",), "fetches what the Node examples need")
 CHROMIUM = Tool("chromium", ("chromium",), "opens the pages that the tests look at")
-TEST_TOOLS = (JAVAC, NODE, CHROMIUM)
+TEST_TOOLS = (JAVAC, NODE, NPM, CHROMIUM)
 
 
 def find(tool: Tool) -> Path:

@@ -1,0 +1,1 @@
+"""Backends that produce events to Kafka themselves, in three languages."""

@@ -13,21 +13,25 @@ from libs.adapters.kafka_admin import ensure_topics
 from libs.adapters.settings import StackSettings, load_settings
 from libs.errors import RefusedStart
 
-_PORTS: Final[dict[ServiceName, int]] = {"learner": 8002, "ingest": 8001, "serving": 8000}
-"""The services' own defaults, in the order of starting. One that is taken is replaced, unless somebody chose it."""
+_SERVICES: Final[tuple[ServiceName, ...]] = ("learner", "ingest", "serving")
+"""In the order of starting."""
 
 
-class _Settings(StackSettings):
-    """The ports that somebody chose."""
+class LocalPorts(StackSettings):
+    """Where the services listen on this machine; the defaults are their own."""
 
-    learner_metrics_port: int | None = None
-    ingest_port: int | None = None
-    serving_port: int | None = None
+    learner_metrics_port: int = 8002
+    ingest_port: int = 8001
+    serving_port: int = 8000
 
-    def ports(self) -> dict[str, str]:
-        """Return them as settings."""
-        chosen = self.model_dump(include=set(_Settings.model_fields) - set(StackSettings.model_fields))
-        return {f"MOARD_{name.upper()}": str(port) for name, port in chosen.items() if port}
+    def chosen(self) -> dict[str, str]:
+        """Return the ports that somebody chose, as settings. Any other may be replaced if it is taken."""
+        names = self.model_fields_set & (set(LocalPorts.model_fields) - set(StackSettings.model_fields))
+        return {f"MOARD_{name.upper()}": str(getattr(self, name)) for name in sorted(names)}
+
+    def of(self, name: ServiceName) -> int:
+        """Return the port of a service."""
+        return {"learner": self.learner_metrics_port, "ingest": self.ingest_port, "serving": self.serving_port}[name]
 
 
 class LocalSystem:
@@ -55,18 +59,18 @@ class LocalSystem:
         RefusedStart
             When a server or a service does not come up, with the end of its log. What does run goes on.
         """
-        settings = load_settings(_Settings)
+        settings = load_settings(LocalPorts)
         addresses = self._stack.up(say)
         upgrade(addresses.database_url)
         here = {"kafka_bootstrap_servers": addresses.kafka_bootstrap_servers}
         asyncio.run(ensure_topics(settings.model_copy(update=here)))
-        environment = addresses.environment() | settings.ports()
+        environment = addresses.environment() | settings.chosen()
         environment |= {
             "MOARD_LEARNER_CHECKPOINT_PATH": str(self._folder / "checkpoints"),
             "MOARD_STATE_PATH": str(self._folder / "serving"),
         }
         with self._state.owned():
-            services = [self._service(name, environment) for name in _PORTS]
+            services = [self._service(name, environment) for name in _SERVICES]
             for service in services:
                 self._start(service, say)
             for service in services:
@@ -76,13 +80,18 @@ class LocalSystem:
     def down(self) -> None:
         """Stop the services, the learner last so that it saves all that it was sent; then the servers."""
         with self._state.owned():
-            for name in reversed(_PORTS):
+            for name in reversed(_SERVICES):
                 self._service(name, {}).stop()
         LocalStack(self._folder, detached=True, use_external=False).down()
 
     def _service(self, name: ServiceName, environment: Mapping[str, str]) -> ServiceProcess:
         service = ServiceProcess(
-            name, environment, self._working, logs=self._folder / "logs", preferred_port=_PORTS[name], detached=True
+            name,
+            environment,
+            self._working,
+            logs=self._folder / "logs",
+            preferred_port=LocalPorts.model_construct().of(name),
+            detached=True,
         )
         if (running := self._state.running().get(name)) is not None:
             service.adopt(running)

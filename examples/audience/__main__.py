@@ -15,6 +15,8 @@ from examples.movielens.client import CallFailed, Client
 from examples.quickstart import world
 from examples.quickstart.world import Visitor, World
 from examples.scoreboard import Scoreboard
+from infra.ports import LOOPBACK
+from infra.system import LocalPorts
 
 _AT_ONCE = 4
 _NEXT = "Look at it: the console at {serving}/ui, or type: moard status"
@@ -67,18 +69,23 @@ async def _serve(client: Client, visitor: Visitor) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Let the audience come; return the exit status."""
     parser = argparse.ArgumentParser(prog="python -m examples.audience", description=__doc__)
-    parser.add_argument("--ingest", default="http://127.0.0.1:8001", help="address of ingest (default %(default)s)")
-    parser.add_argument("--serving", default="http://127.0.0.1:8000", help="address of serving (default %(default)s)")
+    ports = LocalPorts()
+    ingest, serving = (f"http://{LOOPBACK}:{port}" for port in (ports.ingest_port, ports.serving_port))
+    parser.add_argument("--ingest", default=ingest, help="address of ingest (default %(default)s)")
+    parser.add_argument("--serving", default=serving, help="address of serving (default %(default)s)")
     parser.add_argument("--requests", type=int, default=3_000, help="visits to play (default %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of who likes what (default %(default)s)")
     given = parser.parse_args(arguments)
     if given.requests < 1:
         parser.error("--requests must be at least 1")
     console = Console()
+    failed: list[BaseException] = []
     try:
         asyncio.run(run(given.ingest, given.serving, given.requests, given.seed, console))
-    except* CallFailed as failures:
-        console.print(f"{failures.exceptions[0]}\nIs moard up? Type: moard status", style="red", soft_wrap=True)
+    except* CallFailed as failures:  # a group of the visitors that came at once, or one alone
+        failed = list(failures.exceptions)
+    if failed:
+        console.print(f"{failed[0]}\nIs moard up? Type: moard status", style="red", soft_wrap=True)
         return 1
     console.print(_NEXT.format(serving=given.serving), highlight=False, soft_wrap=True)
     return 0

@@ -11,6 +11,7 @@ from libs.adapters.ports import SnapshotMeta
 from libs.adapters.redis_client import DEADLINE_S, connect, reaching_redis
 from libs.adapters.snapshot_retention import superseded
 from libs.errors import Fenced, NoSnapshot, SnapshotRejected, StoreUnavailable
+from libs.failpoints import passing
 
 _POLL_S: Final = 1.0  # the slow path, should the stream miss something
 _STAGED_S: Final = 600  # what a publisher staged and never published, because it died or was fenced, goes by itself
@@ -83,11 +84,14 @@ class RedisSnapshotStore:
         keys = ["current", "epoch", f"meta:{meta.version}", str(meta.version), staged, "versions", "log", "kept"]
         fields = [part for field in _fields(meta).items() for part in field]
         async with reaching_redis():
+            passing("snapshot.before_blob")
             await self._redis.set(self._key(staged), blob, ex=_STAGED_S)
+            passing("snapshot.before_swap")
             verdict, *details = await self._publish(
                 keys=[self._key(key) for key in keys],
                 args=[meta.version, meta.epoch, meta.sha256, _LOG_LENGTH, *fields],
             )
+            passing("snapshot.after_swap")
             if verdict == b"published":
                 await self._drop(superseded(int(version) for version in details))
                 return

@@ -12,6 +12,7 @@ import structlog
 
 from libs.adapters.ports import TopicPartition
 from libs.adapters.telemetry import LearnerMetrics
+from libs.failpoints import passing
 from libs.rl.agent_state import CONTENTS, ROWS, Mark
 from services.learner import checkpoint_files, ledger_segments, row_files
 from services.learner.attribution import Attribution
@@ -141,7 +142,9 @@ class Checkpoints:
         self._metrics.checkpoint_duration.set(seconds)
         self._metrics.checkpoint_age.set(0)
         log.info("checkpoint.saved", name=complete.name, step=complete.step, duration_ms=round(1000 * seconds))
+        passing("commit.before")
         await self._committed(complete.positions())
+        passing("commit.after")
 
     def _write(
         self, manifest: Manifest, arrays: dict[str, np.ndarray], values: dict[str, Any], accepted: list[str]
@@ -161,6 +164,7 @@ class Checkpoints:
             before_rename=lambda: require_epoch(self._root, manifest.epoch),
         )
         checkpoint_files.tidy(self._root, self._retention.checkpoints, manifest.epoch)
+        passing("checkpoint.after_tidy")
         return complete
 
     def _collect(self) -> bool:

@@ -16,6 +16,7 @@ import structlog
 
 from libs.adapters.ports import TopicPartition
 from libs.errors import RefusedStart
+from libs.failpoints import passing
 from services.learner import ledger_segments, row_files
 from services.learner.array_files import read_arrays, sha256_of, write_arrays
 from services.learner.durable import rename_durably, sync_folder, write_synced
@@ -99,10 +100,13 @@ def write(
         write_arrays(aside / _ARRAYS, arrays)
         write_synced(aside / _VALUES, orjson.dumps(values))
         complete = replace(manifest, files={name: sha256_of(aside / name) for name in (_ARRAYS, _VALUES)})
+        passing("checkpoint.before_manifest")
         write_synced(aside / _MANIFEST, complete.encode())
         sync_folder(aside)
         before_rename()
+        passing("checkpoint.before_rename")
         rename_durably(aside, root / manifest.name)
+        passing("checkpoint.after_rename")
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise

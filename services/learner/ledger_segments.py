@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from libs.failpoints import passing
 from services.learner.durable import rename_durably, write_synced
 from services.learner.epochs import epoch_of
 
@@ -47,8 +48,11 @@ def append(
     content = "".join(f"{line}\n" for line in lines).encode()
     folder = root / FOLDER
     folder.mkdir(exist_ok=True)
+    passing("ledger.before_write")
     write_synced(folder / f"{name}.tmp", content)
+    passing("ledger.before_rename")
     rename_durably(folder / f"{name}.tmp", folder / f"{name}.ids")
+    passing("ledger.after_rename")
     return (*kept, Segment(f"{name}.ids", len(lines), hashlib.sha256(content).hexdigest(), now_ms))
 
 

@@ -16,6 +16,7 @@ from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.telemetry import configure_logging
 from libs.errors import Fenced, RefusedStart
+from libs.failpoints import arm
 from services.learner.assembly import Learner, Ports
 from services.learner.health import HealthServer
 from services.learner.log_watch import GROUP_ID, Stalled
@@ -34,6 +35,7 @@ def learn_until_stopped() -> int:
         settings = load_settings(Settings)
         refuse_unsafe_bind(settings.learner_metrics_host, settings.allow_insecure, "MOARD_LEARNER_METRICS_HOST")
         configure_logging(settings.log_level)
+        arm(settings.failpoint)
         prepare_interpreter()
         asyncio.run(_learn(settings))
     except RefusedStart as error:

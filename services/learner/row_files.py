@@ -12,6 +12,7 @@ from typing import Any, Final, Self
 
 import numpy as np
 
+from libs.failpoints import passing
 from services.learner.array_files import read_arrays, sha256_of, write_arrays
 from services.learner.durable import rename_durably
 from services.learner.epochs import epoch_of
@@ -124,5 +125,7 @@ def _write(root: Path, name: str, arrays: Arrays) -> Piece:
     folder.mkdir(exist_ok=True)
     aside, final = folder / f"{name}.tmp", folder / f"{name}.npz"
     write_arrays(aside, arrays)
+    passing("rows.before_rename")
     rename_durably(aside, final)
+    passing("rows.after_rename")
     return Piece(final.name, len(arrays["at"]), sha256_of(final))

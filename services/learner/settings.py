@@ -169,6 +169,10 @@ class Settings(StackSettings):
         False, description="1: start although retention has deleted events that were not learned yet."
     )
 
+    failpoint: str = Field(
+        "", description="For tests alone: where this process kills itself, as point or point:passing. Empty: nowhere."
+    )
+
     @field_validator(
         "learner_click_window_s", "learner_dwell_window_s", "learner_horizon_s", "learner_displacement_s", mode="before"
     )

@@ -1,8 +1,9 @@
-"""The three services on their own stack, driven as a backend would drive them."""
+"""The three services on a stack of their own, driven as a backend would drive them."""
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,7 +14,8 @@ import redis
 from prometheus_client.parser import text_string_to_metric_families
 
 from infra.local import LocalStack
-from infra.services import ServiceProcess
+from infra.migrations import upgrade
+from infra.services import ServiceName, ServiceProcess
 from libs.adapters.ports import SnapshotMeta, Visit
 from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.user_history import RedisUserHistory
@@ -21,6 +23,8 @@ from libs.adapters.user_history import RedisUserHistory
 Answer = TypeVar("Answer")
 DEADLINE_S = 40.0
 POLL_S = 0.05
+START_S = 120.0  # seven on a quiet machine with two cores, most of it for reading torch
+SERVICES: tuple[ServiceName, ...] = ("ingest", "learner", "serving")
 
 
 def eventually(ask: Callable[[], Answer | None], what: str, deadline_s: float = DEADLINE_S) -> Answer:
@@ -43,6 +47,7 @@ class RunningSystem:
     learner: ServiceProcess
     serving: ServiceProcess
     checkpoints: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=15))
     acknowledged: list[str] = field(default_factory=list)
 
@@ -127,3 +132,38 @@ class RunningSystem:
             return await histories.recent(user_id, 30)
         finally:
             await histories.close()
+
+
+@contextmanager
+def running_system(
+    stack: LocalStack,
+    folder: Path,
+    environment: Mapping[str, str],
+    own: Mapping[ServiceName, Mapping[str, str]] | None = None,
+) -> Iterator[RunningSystem]:
+    """Start the three services side by side, their state in ``folder``; stop those that still run at the end.
+
+    ``own`` holds what a single service is told beyond, or instead of, ``environment``.
+    """
+    upgrade(stack.addresses.database_url)
+    shared = {
+        **stack.addresses.environment(),
+        "MOARD_LEARNER_CHECKPOINT_PATH": str(folder / "checkpoints"),
+        "MOARD_STATE_PATH": str(folder / "state"),
+        **environment,
+    }
+    environments = {name: {**shared, **(own or {}).get(name, {})} for name in SERVICES}
+    started = {name: ServiceProcess(name, environments[name], folder / "services") for name in SERVICES}
+    try:
+        for service in started.values():
+            service.start()
+        for service in started.values():
+            service.wait_ready(START_S)
+        system = RunningSystem(
+            **started, stack=stack, checkpoints=folder / "checkpoints", environment=environments["learner"]
+        )
+        with system.http:
+            yield system
+    finally:
+        for service in reversed(started.values()):
+            service.stop()

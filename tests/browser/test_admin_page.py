@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
 from tests.contract.catalogue_stand import create_legacy_tables, execute
-from tests.e2e.running_system import RunningSystem
+from tests.running_system import RunningSystem
 
 pytestmark = pytest.mark.stack
 

@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from infra.local import LocalStack
-from infra.migrations import upgrade
-from infra.services import ServiceProcess
-from tests.e2e.running_system import RunningSystem
+from tests.running_system import RunningSystem, running_system
 
 EAGER = {
     "MOARD_LEARNER_LEARNING_STARTS": "1",
@@ -20,21 +18,7 @@ EAGER = {
 
 
 @pytest.fixture
-def system(
-    fresh_stack: Callable[..., LocalStack], services: Callable[..., ServiceProcess], tmp_path: Path
-) -> Iterator[RunningSystem]:
+def system(fresh_stack: Callable[..., LocalStack], tmp_path: Path) -> Iterator[RunningSystem]:
     """Kafka, Redis, MariaDB and the three services, all this test's own."""
-    stack = fresh_stack()
-    upgrade(stack.addresses.database_url)
-    environment = stack.addresses.environment() | EAGER
-    environment["MOARD_LEARNER_CHECKPOINT_PATH"] = str(tmp_path / "checkpoints")
-    environment["MOARD_STATE_PATH"] = str(tmp_path / "state")
-    system = RunningSystem(
-        stack=stack,
-        ingest=services("ingest", environment),
-        learner=services("learner", environment),
-        serving=services("serving", environment),
-        checkpoints=tmp_path / "checkpoints",
-    )
-    with system.http:
+    with running_system(fresh_stack(), tmp_path, EAGER) as system:
         yield system

@@ -14,7 +14,7 @@ import httpx
 import pytest
 
 from infra.services import ROOT
-from tests.e2e.running_system import RunningSystem, eventually
+from tests.running_system import RunningSystem, eventually
 
 pytestmark = pytest.mark.stack
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.running_system import RunningSystem, eventually
+from tests.running_system import RunningSystem, eventually
 
 pytestmark = pytest.mark.stack
 

@@ -9,7 +9,7 @@ CODE := libs services infra examples benchmarks tests
 export PYTHONUNBUFFERED := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo quickstart test check format bench up down lock
+.PHONY: help setup demo quickstart test check format bench faults up down lock
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ format: $(SETUP) ## Rewrite the code as the formatter wants it
 
 bench: $(SETUP) ## Run a benchmark: make bench NAME=scoring [SHORT=1], NAME=all for every one
 	$(BIN)/python -m benchmarks $(or $(NAME),all) $(if $(SHORT),--short)
+
+faults: $(TEST_SETUP) ## Inject the matrix's faults and judge the histories: make faults [SEEDS=3] [ROWS=F1,F2] [SHORT=1]
+	$(BIN)/python -m tests.faults $(if $(SEEDS),--seeds $(SEEDS)) $(if $(ROWS),--rows $(ROWS)) $(if $(SHORT),--short)
 
 up: $(SETUP) ## Start moard on this machine: Kafka, Redis, MariaDB and the three services
 	@$(BIN)/moard up

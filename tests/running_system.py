@@ -47,7 +47,7 @@ class RunningSystem:
     learner: ServiceProcess
     serving: ServiceProcess
     checkpoints: Path
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environments: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=15))
     acknowledged: list[str] = field(default_factory=list)
 
@@ -160,7 +160,12 @@ def running_system(
         for service in started.values():
             service.wait_ready(START_S)
         system = RunningSystem(
-            **started, stack=stack, checkpoints=folder / "checkpoints", environment=environments["learner"]
+            stack=stack,
+            ingest=started["ingest"],
+            learner=started["learner"],
+            serving=started["serving"],
+            checkpoints=folder / "checkpoints",
+            environments=environments,
         )
         with system.http:
             yield system

@@ -14,7 +14,7 @@ from aiokafka.partitioner import DefaultPartitioner
 from infra.kafka_server import resolve_jars
 from infra.services import ROOT
 from infra.tools import JAVA, NODE, NPM, find
-from tests.e2e.running_system import RunningSystem, eventually
+from tests.running_system import RunningSystem, eventually
 
 pytestmark = pytest.mark.stack
 

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import orjson
 
+from libs.adapters.log_range import LogRange, Span
 from libs.adapters.ports import PartitionReader, Record, TopicPartition
 from libs.errors import BadEvent, RefusedStart
 from libs.events.codec import decode_event
@@ -16,8 +17,6 @@ from libs.events.schema import Event
 from libs.events.topics import EVENTS, Origin
 
 BATCH: Final = 2_000
-_POLL_MS: Final = 500
-_SILENCE_S: Final = 30.0  # a broker that has records and sends none
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,47 +143,40 @@ class TopicSource:
     """
 
     def __init__(self, reader: PartitionReader, partitions: int, wanted: Range, patience_ms: int) -> None:
-        self._reader = reader
+        self._log = LogRange(reader, [TopicPartition(EVENTS, number) for number in range(partitions)])
         self._wanted = wanted
         self._patience_ms = patience_ms
-        self._partitions = [TopicPartition(EVENTS, number) for number in range(partitions)]
-        self._ends: dict[TopicPartition, int] = {}
+        self._spans: dict[TopicPartition, Span] = {}
         self._done: set[int] = set()
         self._last_ms: dict[int, int] = {}
         self.total = 0
         self.bad: list[str] = []
 
     async def start(self) -> None:
-        """Seek to the start and take note of where the log ends now."""
-        await self._reader.start(dict.fromkeys(self._partitions, -1))
-        beginnings, self._ends = await self._reader.beginning_offsets(), await self._reader.end_offsets()
-        starts = {tp: max(first, self._wanted.start.offsets.get(tp.partition, 0)) for tp, first in beginnings.items()}
-        if beyond := [tp for tp, offset in starts.items() if offset > self._ends[tp]]:
-            tp = beyond[0]
-            raise RefusedStart(
-                f"--from {tp.partition}:{starts[tp]}: partition {tp.partition} of {EVENTS} ends at {self._ends[tp]}; "
-                "give an offset before that"
-            )
-        await self._reader.stop()
-        await self._reader.start(starts)
-        self.total = sum(self._ends[tp] - starts[tp] for tp in self._partitions)
+        """Take note of where the range starts and where the log ends now."""
+        for tp, held in (await self._log.extent()).items():
+            start = max(held.start, self._wanted.start.offsets.get(tp.partition, 0))
+            if start > held.end:
+                raise RefusedStart(
+                    f"--from {tp.partition}:{start}: partition {tp.partition} of {EVENTS} ends at {held.end}; "
+                    "give an offset before that"
+                )
+            self._spans[tp] = Span(start, held.end)
+        self.total = sum(span.end - span.start for span in self._spans.values())
 
     async def batches(self) -> AsyncIterator[tuple[list[Entry], int]]:
         """Yield what lies in the range, and the interactions that may still belong to it."""
-        self._done = {tp.partition for tp, at in self._reader.positions().items() if at >= self._ends[tp]}
-        quiet_s = 0.0
-        while len(self._done) < len(self._partitions):
-            records = await self._reader.poll(BATCH, _POLL_MS)
-            quiet_s = 0.0 if records else quiet_s + _POLL_MS / 1000
-            if quiet_s > _SILENCE_S:
-                raise RefusedStart(f"the broker sent nothing for {_SILENCE_S:.0f} s; see KAFKA_BOOTSTRAP_SERVERS")
+        self._done = {tp.partition for tp, span in self._spans.items() if span.start == span.end}
+        async for records in self._log.batches(self._spans, BATCH):
             yield [entry for record in records if (entry := self._take(record)) is not None], len(records)
+            if len(self._done) == len(self._spans):
+                return
 
     def _take(self, record: Record) -> Entry | None:
-        at, offset, end = record.partition, record.offset, self._ends[TopicPartition(EVENTS, record.partition)]
-        if offset + 1 >= end:
+        at, offset = record.partition, record.offset
+        if offset + 1 >= self._spans[TopicPartition(EVENTS, at)].end:
             self._done.add(at)
-        if offset >= end or self._wanted.before(at, offset, record.append_ms):
+        if self._wanted.before(at, offset, record.append_ms):
             return None
         if not self._wanted.behind(at, offset, record.append_ms):
             self._last_ms[at] = record.append_ms

@@ -1,6 +1,7 @@
 """What becomes of a record that cannot be used: its bytes as they were, and why, in headers."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final, NamedTuple, TypeAlias
 
 from libs.errors import BadEvent
@@ -80,3 +81,60 @@ def dead_letter(
         value,
         (*own, *((name, text.encode()) for name, text in headers.items())),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A dead letter as it lies in its topic, with what its headers say.
+
+    ``origin`` and ``origin_ms`` are where and when the record was first appended, -1 (topic: empty) where the headers
+    do not say; ``own`` are the record's own headers, ``truncated_from`` its bytes if its value was cut.
+    """
+
+    partition: int
+    offset: int
+    append_ms: int
+    key: bytes | None
+    value: bytes | None
+    own: Headers
+    origin: Origin
+    origin_ms: int
+    error: str
+    reason: str
+    field: str
+    detail: str
+    schema: str
+    truncated_from: int | None
+
+    @property
+    def id(self) -> str:
+        """Name of the letter: partition and offset in the dead-letter topic."""
+        return f"{self.partition}:{self.offset}"
+
+
+def letter_of(
+    partition: int, offset: int, append_ms: int, key: bytes | None, value: bytes | None, headers: Headers
+) -> Letter:
+    """Return what a record of the dead-letter topic says; whoever wrote it, nothing is raised."""
+    said = {name: text.decode(errors="replace") for name, text in headers if name in MEANINGS}
+    return Letter(
+        partition=partition,
+        offset=offset,
+        append_ms=append_ms,
+        key=key,
+        value=value,
+        own=tuple((name, text) for name, text in headers if name not in MEANINGS),
+        origin=Origin(said.get(ORIGIN_TOPIC, ""), _number(said, ORIGIN_PARTITION), _number(said, ORIGIN_OFFSET)),
+        origin_ms=_number(said, ORIGIN_TIMESTAMP_MS),
+        error=said.get(ERROR, ""),
+        reason=said.get(REASON, ""),
+        field=said.get(FIELD, ""),
+        detail=said.get(DETAIL, ""),
+        schema=said.get(SCHEMA_VERSION, ""),
+        truncated_from=_number(said, TRUNCATED_FROM) if TRUNCATED_FROM in said else None,
+    )
+
+
+def _number(said: Mapping[str, str], name: str) -> int:
+    text = said.get(name, "")
+    return int(text) if text.isascii() and text.isdecimal() else -1

@@ -1,6 +1,7 @@
 """Settings that more than one service reads, and how a process refuses bad ones."""
 
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -114,6 +115,26 @@ def load_settings(cls: type[SettingsT]) -> SettingsT:
             for item in error.errors()
         )
         raise RefusedStart(f"{len(error.errors())} setting(s) cannot be used:\n{problems}") from error
+
+
+def in_force(settings: BaseSettings) -> dict[str, Any]:
+    """Return what is in force by environment variable, ready for JSON and without secrets.
+
+    Of addresses that may hold a password only where they lead is told.
+    """
+    shown: dict[str, Any] = {}
+    for name, value in settings.model_dump(mode="json").items():
+        field = type(settings).model_fields[name]
+        alias = field.validation_alias
+        variable = str(alias.choices[0]) if isinstance(alias, AliasChoices) else _variable(type(settings), (name,))
+        shown[variable] = value if field.repr or not isinstance(value, str) else _where(value)
+    return shown
+
+
+def _where(url: str) -> str:
+    """Return an address without user, password and options."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
 def _variable(cls: type[BaseSettings], loc: tuple[int | str, ...]) -> str:

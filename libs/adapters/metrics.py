@@ -29,6 +29,7 @@ REFUSED_REASONS = (
     "media_type",
 )
 EVALUATION_OUTCOMES = ("usable", "external", "greedy", "unlogged", "not_followed")
+STATUS_FAILURES = "Statuses that the board did not take in time; only the console and moard status need it."
 LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic", "conservative")
 
 
@@ -72,6 +73,7 @@ class IngestMetrics:
         self.rebuilds = declared.counter(
             "moard_projector_rebuilds_total", "Rebuilds of all histories after the store came back empty."
         )
+        self.status_failures = declared.counter("moard_ingest_status_failures_total", STATUS_FAILURES)
         self._declare_catalogue(declared)
         self.lag_records = declared.gauge(
             "moard_projector_consumer_lag_records",
@@ -109,6 +111,7 @@ class LearnerMetrics:
         self._declare_publishing(declared)
         self._declare_evaluation(declared)
         self.health = HealthMetrics(declared)
+        self.status_failures = declared.counter("moard_learner_status_failures_total", STATUS_FAILURES)
 
     def _declare_log(self, declared: Declared, partitions: list[tuple[str, int]]) -> None:
         def by_partition(name: str, text: str) -> Gauge:
@@ -281,6 +284,7 @@ class ServingMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self.http = HttpMetrics(registry)
+        self.status_failures = Declared(registry).counter("moard_serving_status_failures_total", STATUS_FAILURES)
         self._declare_snapshots(Declared(registry))
         self._declare_ranking(Declared(registry))
 

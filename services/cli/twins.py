@@ -11,6 +11,7 @@ from libs.adapters.memory import (
     MemoryTopicAdmin,
     MemoryUserHistory,
 )
+from libs.adapters.status import MemoryStatusBoard
 from libs.events.topics import EVENTS
 from services.ingest import assembly as ingest_assembly
 from services.learner import assembly as learner_assembly
@@ -25,6 +26,7 @@ class Twins:
         self.snapshots = MemorySnapshotStore()
         self.history = MemoryUserHistory()
         self.contents = MemoryContentStore()
+        self.board = MemoryStatusBoard()
 
     def of_ingest(self) -> ingest_assembly.Ports:
         """Return what ingest needs."""
@@ -36,6 +38,7 @@ class Twins:
             catalogue_reader=MemoryPartitionReader(self.log, "moard-catalogue"),
             history=self.history,
             contents=self.contents,
+            board=self.board,
         )
 
     def of_learner(self) -> learner_assembly.Ports:
@@ -45,6 +48,7 @@ class Twins:
             dead_letters=MemoryProducer(self.log),
             reader=MemoryPartitionReader(self.log, "moard-learner"),
             snapshots=self.snapshots,
+            board=self.board,
         )
 
     def of_serving(self) -> serving_assembly.Ports:
@@ -57,4 +61,5 @@ class Twins:
             models=MemoryModelStore(),
             history=self.history,
             store=self.contents,
+            board=self.board,
         )

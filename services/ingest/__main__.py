@@ -15,6 +15,7 @@ from libs.adapters.http_server import serve_until_stopped
 from libs.adapters.key_store import SqlKeyStore
 from libs.adapters.ports import KeyStore
 from libs.adapters.settings import load_settings
+from libs.adapters.status_board import RedisStatusBoard
 from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
 from libs.errors import RefusedStart
@@ -65,6 +66,7 @@ def _ports(settings: Settings) -> Ports:
         vectors=load_text_vectors(settings.doc2vec_path, settings.vector_size),
         keys=_keys(settings),
         migrate=_migration(settings.database_url),
+        board=RedisStatusBoard(settings.redis_url),
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -22,6 +22,8 @@ from libs.adapters.ports import (
     TopicAdmin,
     UserHistory,
 )
+from libs.adapters.settings import in_force
+from libs.adapters.status import MemoryStatusBoard, StatusBoard, StatusPublisher, instance_of
 from libs.errors import StoreUnavailable
 from libs.text.vectors import TextVectors
 from services.ingest.announced import Announced
@@ -34,6 +36,7 @@ from services.ingest.patience import patiently
 from services.ingest.projector import Projector
 from services.ingest.puts import Puts
 from services.ingest.settings import Settings
+from services.ingest.status import IngestStatus
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +59,7 @@ class Ports:
     vectors: TextVectors | None = None
     keys: KeyStore | None = None
     migrate: Callable[[], None] | None = None
+    board: StatusBoard = field(default_factory=MemoryStatusBoard)
 
 
 class Ingest:
@@ -145,6 +149,7 @@ class Ingest:
         tasks = [
             _spawn("projector", self._project(), crashed),
             _spawn("catalogue", self._follow_catalogue(), crashed),
+            _spawn("status", self._status().run(), crashed),
         ]
         if self.keys is not None:
             tasks.append(_spawn("keys", self.keys.run(), crashed))
@@ -172,7 +177,7 @@ class Ingest:
 
     async def _close(self) -> None:
         await self._ports.producer.stop()
-        for port in (self._ports.topics, self._ports.history, self._ports.contents):
+        for port in (self._ports.topics, self._ports.history, self._ports.contents, self._ports.board):
             await port.close()
         if self._ports.keys is not None:
             await self._ports.keys.close()
@@ -186,6 +191,13 @@ class Ingest:
             self._settings.history_min_dwell_ms,
             self._settings.ingest_history_deadline_ms / 1_000,
         )
+
+    def _status(self) -> StatusPublisher:
+        settings, ports = self._settings, self._ports
+        status = IngestStatus(self.metrics, self.waiting_for, lambda: ports.producer.pending)
+        instance = instance_of(settings.ingest_port)
+        failures = self.metrics.status_failures
+        return StatusPublisher(ports.board, "ingest", instance, status.describe, in_force(settings), failures)
 
     def _before_scrape(self) -> None:
         self.metrics.buffer_records.set(self._ports.producer.pending)

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
 
@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 
 from libs.adapters.event_log import topic_specs
 from libs.adapters.ports import PartitionReader, Producer, SnapshotMeta, SnapshotStore, TopicAdmin, TopicPartition
+from libs.adapters.settings import in_force
+from libs.adapters.status import MemoryStatusBoard, StatusBoard, StatusPublisher, instance_of
 from libs.adapters.telemetry import LearnerMetrics
 from libs.errors import RefusedStart, StoreUnavailable
 from libs.events.topics import CONTENTS, EVENTS
@@ -33,6 +35,7 @@ from services.learner.records import ArrivingRecords, MergedRecords, Records
 from services.learner.resume import config_of, find_checkpoint, start_offsets, start_over
 from services.learner.schedules import LiveSchedule, LogSchedule, Schedule
 from services.learner.settings import Settings
+from services.learner.status import LearnerStatus
 from services.learner.trainer import Trainer
 from services.learner.training_metrics import TrainingMetrics
 
@@ -51,6 +54,7 @@ class Ports:
     dead_letters: Producer
     reader: PartitionReader
     snapshots: SnapshotStore
+    board: StatusBoard = field(default_factory=MemoryStatusBoard)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,7 @@ class Learner:
         self.metrics = LearnerMetrics(registry, [(tp.topic, tp.partition) for tp in self._partitions])
         self._parts: Parts | None = None
         self._turned_s = time.monotonic()
+        self._publishing: asyncio.Task[None] | None = None
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -111,6 +116,7 @@ class Learner:
         RefusedStart
             Something does not fit, or a store does not answer; the message names the setting and the remedy.
         """
+        self._publishing = asyncio.create_task(self._status().run())
         try:
             origin = await self._find_origin()
             offsets = await self._find_offsets(origin.manifest)
@@ -273,7 +279,17 @@ class Learner:
             contents=before.contents if before else row_files.EMPTY,
         )
 
+    def _status(self) -> StatusPublisher:
+        settings = self._settings
+        status = LearnerStatus(self.metrics, lambda: None if self._parts is None else self.healthy())
+        instance = instance_of(settings.learner_metrics_port)
+        failures = self.metrics.status_failures
+        return StatusPublisher(self._ports.board, "learner", instance, status.describe, in_force(settings), failures)
+
     async def _close(self) -> None:
+        if self._publishing is not None:
+            self._publishing.cancel()
+            await asyncio.wait([self._publishing])
         if self._parts is not None:
             await self._parts.snapshots.abandon()
             await self._parts.checkpoints.abandon()
@@ -282,6 +298,7 @@ class Learner:
         await self._ports.dead_letters.stop()
         await self._ports.topics.close()
         await self._ports.snapshots.close()
+        await self._ports.board.close()
 
 
 @contextlib.asynccontextmanager

@@ -11,7 +11,7 @@ from services.learner.attribution import Attribution
 
 log = structlog.get_logger(__name__)
 
-_STALE_REMEDY: Final = "histories lack acknowledged interactions: check the projector's lag and Redis"
+STALE_REMEDY: Final = "histories lack acknowledged interactions: check the projector's lag and Redis"
 _STALE_WINDOW: Final = 1_000  # impressions judged at a time
 _STALE_SHARE: Final = 0.01  # more than a crash between acknowledgement and history write explains
 
@@ -51,7 +51,7 @@ class JoinMetrics:
             stale = (counts["stale_history"] - self._judged["stale_history"]) / impressions > _STALE_SHARE
             self._metrics.health.alarm.labels("stale_history").set(stale)
             if stale:
-                log.error("learning.alarm", alarm="stale_history", remedy=_STALE_REMEDY)
+                log.error("learning.alarm", alarm="stale_history", remedy=STALE_REMEDY)
             self._judged = counts
 
     def _counts(self) -> Tally[str]:

@@ -14,6 +14,7 @@ from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.event_log import KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
 from libs.adapters.settings import load_settings
 from libs.adapters.snapshot_store import RedisSnapshotStore
+from libs.adapters.status_board import RedisStatusBoard
 from libs.adapters.telemetry import configure_logging
 from libs.errors import Fenced, RefusedStart
 from libs.failpoints import arm
@@ -92,4 +93,5 @@ def _ports(settings: Settings) -> Ports:
         dead_letters=KafkaProducer(broker),
         reader=KafkaPartitionReader(broker, GROUP_ID),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
+        board=RedisStatusBoard(settings.redis_url),
     )

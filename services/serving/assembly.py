@@ -17,6 +17,8 @@ from libs.adapters.memory_training import MemoryLegacyLog, MemoryTaskStore
 from libs.adapters.metrics import ServingMetrics
 from libs.adapters.model_ports import ModelStore, ServedSnapshots
 from libs.adapters.ports import ContentStore, KeyStore, PartitionReader, Producer, TopicAdmin, UserHistory
+from libs.adapters.settings import in_force
+from libs.adapters.status import MemoryStatusBoard, StatusBoard, StatusPublisher, instance_of
 from libs.adapters.training_ports import LegacyLog, TaskStore
 from libs.errors import StoreUnavailable
 from libs.events.schema import MAX_CANDIDATES
@@ -36,6 +38,7 @@ from services.serving.proposals import SOURCES
 from services.serving.proposer import SEEN, Proposer
 from services.serving.recommender import Recommender
 from services.serving.settings import Settings
+from services.serving.status import ServingStatus
 from services.serving.training_tasks import Training
 from services.serving.training_worker import Keeper, Pace, TrainingWorker
 from services.serving.users import Users
@@ -69,15 +72,22 @@ class Ports:
     tasks: TaskStore = field(default_factory=MemoryTaskStore)
     legacy: LegacyLog = field(default_factory=MemoryLegacyLog)
     keeper: Keeper | None = None
+    board: StatusBoard = field(default_factory=MemoryStatusBoard)
 
 
 class Serving:
     """Everything behind the HTTP routes. ``running`` starts and stops the background work."""
 
     def __init__(
-        self, settings: Settings, ports: Ports, registry: CollectorRegistry, rng: np.random.Generator | None = None
+        self,
+        settings: Settings,
+        ports: Ports,
+        registry: CollectorRegistry,
+        rng: np.random.Generator | None = None,
+        slot: int | None = None,
     ) -> None:
         self.settings = settings
+        self.instance = instance_of(settings.serving_port, slot)
         self.registry = registry
         self.metrics = ServingMetrics(registry)
         self.texts = ports.texts
@@ -150,7 +160,7 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train()]
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train(), self._status().run()]
         if self.keys is not None:
             following.append(self.keys.run())
         tasks += [self._spawn(work, crashed) for work in following]
@@ -189,10 +199,17 @@ class Serving:
         self.ready.set()
         log.info("serving.ready", contents=len(self.contents), snapshot=self.watcher.served is not None)
 
+    def _status(self) -> StatusPublisher:
+        status = ServingStatus(self.metrics, self.waiting_for, lambda: self.watcher.pin.name)
+        failures = self.metrics.status_failures
+        return StatusPublisher(
+            self._ports.board, "serving", self.instance, status.describe, in_force(self.settings), failures
+        )
+
     async def _close(self) -> None:
         await self.outbox.stop()
         ports = self._ports
-        for port in (ports.topics, ports.snapshots, ports.models, ports.history, ports.store):
+        for port in (ports.topics, ports.snapshots, ports.models, ports.history, ports.store, ports.board):
             await port.close()
         await self._ports.tasks.close()
         await self._ports.legacy.close()

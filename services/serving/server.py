@@ -20,6 +20,7 @@ from libs.adapters.legacy_log import SqlLegacyLog
 from libs.adapters.model_store import SqlModelStore
 from libs.adapters.ports import KeyStore
 from libs.adapters.snapshot_store import RedisSnapshotStore
+from libs.adapters.status_board import RedisStatusBoard
 from libs.adapters.task_store import SqlTaskStore
 from libs.adapters.user_history import RedisUserHistory
 from libs.text.vectors import load_text_vectors
@@ -45,7 +46,8 @@ def serve(settings: Settings, place: Place | None = None) -> int:
     gc.set_threshold(*_COLLECT_AFTER)
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    serving = partial(Serving, settings, _ports(settings), registry)
+    slot = None if place is None else place.slot
+    serving = partial(Serving, settings, _ports(settings), registry, slot=slot)
     drain_s = settings.serving_drain_ms / 1_000
     if place is None:
         return serve_until_stopped(
@@ -87,6 +89,7 @@ def _ports(settings: Settings) -> Ports:
         migrate=_migration(settings.database_url),
         tasks=SqlTaskStore(settings.database_url),
         legacy=SqlLegacyLog(settings.database_url),
+        board=RedisStatusBoard(settings.redis_url),
     )
 
 

@@ -29,7 +29,7 @@ def world(tmp_path: Path) -> WorldFactory:
         expect_crash: bool = False,
         **given: Any,
     ) -> AsyncIterator[World]:
-        replaced = ("log", "snapshots", "history", "models", "store", "texts", "tasks", "legacy", "keeper")
+        replaced = ("log", "snapshots", "history", "models", "store", "texts", "tasks", "legacy", "keeper", "board")
         parts = {name: given.pop(name) for name in replaced if name in given}
         keys = given.pop("keys", None)
         values: dict[str, Any] = {
@@ -55,6 +55,7 @@ def world(tmp_path: Path) -> WorldFactory:
             tasks=w.tasks,
             legacy=w.legacy,
             keeper=w.keeper,
+            board=w.board,
         )
         serving = Serving(w.settings, ports, CollectorRegistry(), np.random.default_rng(7))
         transport = httpx.ASGITransport(create_app(serving))

@@ -19,6 +19,7 @@ from libs.adapters.memory import (
     MemoryUserHistory,
 )
 from libs.adapters.ports import Outgoing, SnapshotMeta
+from libs.adapters.status import MemoryStatusBoard
 from libs.events.codec import decode_event, encode
 from libs.events.schema import Content, Impression
 from libs.events.topics import CONTENTS, EVENTS, content_key
@@ -84,6 +85,7 @@ class World:
     tasks: MemoryTaskStore = field(default_factory=MemoryTaskStore)
     legacy: MemoryLegacyLog = field(default_factory=MemoryLegacyLog)
     keeper: Keeper | None = None
+    board: MemoryStatusBoard = field(default_factory=MemoryStatusBoard)
     crashes: list[BaseException] = field(default_factory=list)
     serving: Serving = field(init=False)
     client: httpx.AsyncClient = field(init=False)

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -50,8 +51,13 @@ def test_a_click_of_each_language_is_learned_from_the_partition_of_its_user(
         assert done.returncode == 0, f"{language}: {done.stderr}"
         wanted = DefaultPartitioner()(user.encode(), PARTITIONS, PARTITIONS)
         assert done.stdout.startswith(f"partition {wanted}, offset "), f"{language}: {done.stdout}"
-        eventually(
-            lambda wanted=number: system.learner_metric("interactions_total", outcome="organic") == wanted,  # type: ignore[misc]
-            f"the click of {language} to be learned from",
-        )
-        eventually(lambda user=user: system.history(user) == [42], f"the click of {language} in the user's history")
+        eventually(partial(_organic, system, number), f"the click of {language} to be learned from")
+        eventually(partial(_visited, system, user), f"the click of {language} in the user's history")
+
+
+def _organic(system: RunningSystem, wanted: int) -> bool:
+    return system.learner_metric("interactions_total", outcome="organic") == wanted
+
+
+def _visited(system: RunningSystem, user: str) -> bool:
+    return system.history(user) == [42]

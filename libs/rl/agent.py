@@ -15,6 +15,7 @@ from libs.rl.batch import Batch, draw, gather, next_offers, offers_of, thinned
 from libs.rl.dormancy import dormant_share
 from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
+from libs.rl.flat_adam import FlatAdam
 from libs.rl.flat_weights import FlatWeights
 from libs.rl.greedy import greedy_continuation
 from libs.rl.id_tables import SPREAD, IdTables
@@ -62,9 +63,7 @@ class Agent:
         self.target = ranking if settings.target == "greedy" else self.network.value_weights()
         self.tables = IdTables(settings.id_lr, settings.weight_decay, seed, SPREAD if settings.learns_ids else 0.0)
         self.weights = FlatWeights(self.network)
-        self.optimiser = torch.optim.AdamW(
-            [self.weights.vector], lr=settings.lr, weight_decay=settings.weight_decay, fused=True
-        )
+        self.optimiser = FlatAdam(self.weights.vector.numel(), settings.weight_decay)
         self._untrained: dict[int, list[tuple[str, int]]] = {}
         self._trained: list[tuple[str, int]] = []
         self._good = agent_state.learned(self)
@@ -323,10 +322,7 @@ class Agent:
             if norm > self.settings.clip_norm:
                 for gradient in gradients:
                     gradient.mul_(self.settings.clip_norm / norm)
-            self.weights.vector.grad = gradients[0]
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.settings.learning_rate(self.updates)
-            self.optimiser.step()
+            self.optimiser.step(self.weights.vector, gradients[0], self.settings.learning_rate(self.updates))
             self.tables.step(leaves.histories, gradients[1], leaves.contents, gradients[2])
             soft_update(self.target, dict(self.network.named_parameters()), self.settings.target_rate)
             self.updates += 1

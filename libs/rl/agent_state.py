@@ -139,23 +139,28 @@ def _tensor(arrays: Mapping[str, np.ndarray], name: str) -> torch.Tensor:
 
 
 def _save_optimiser(agent: "Agent") -> dict[str, np.ndarray]:
-    saved: dict[str, np.ndarray] = {}
-    state = agent.optimiser.state.get(agent.weights.vector, {})
-    for key in _MOMENTS if state else ():
-        for name, part in agent.weights.split(state[key]).items():
+    optimiser, saved = agent.optimiser, {}
+    if optimiser.steps == 0:
+        return {}
+    for key, moment in zip(_MOMENTS, (optimiser.mean, optimiser.square), strict=True):
+        for name, part in agent.weights.split(moment).items():
             saved[f"optimiser.{key}.{name}"] = part.numpy().copy()
-            saved[f"optimiser.step.{name}"] = state["step"].numpy().copy()
+            saved[f"optimiser.step.{name}"] = optimiser.steps.numpy().copy()
     return saved
 
 
 def _load_optimiser(agent: "Agent", arrays: Mapping[str, np.ndarray]) -> None:
-    agent.optimiser.state.clear()
+    optimiser = agent.optimiser
     names = [name for name, _ in agent.network.named_parameters()]
-    if f"optimiser.step.{names[0]}" in arrays:
-        state = {"step": _tensor(arrays, f"optimiser.step.{names[0]}")}
-        for key in _MOMENTS:
-            state[key] = agent.weights.joined({name: _tensor(arrays, f"optimiser.{key}.{name}") for name in names})
-        agent.optimiser.state[agent.weights.vector] = state
+    taken = f"optimiser.step.{names[0]}"
+    if taken not in arrays:
+        for tensor in (optimiser.steps, optimiser.mean, optimiser.square):
+            tensor.zero_()
+        return
+    optimiser.steps = _tensor(arrays, taken)
+    optimiser.mean, optimiser.square = (
+        agent.weights.joined({name: _tensor(arrays, f"optimiser.{key}.{name}") for name in names}) for key in _MOMENTS
+    )
 
 
 def _save_rng(rng: np.random.Generator) -> dict[str, Any]:

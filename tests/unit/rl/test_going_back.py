@@ -22,8 +22,7 @@ def test_going_back_forgets_what_was_learned_and_keeps_what_came_in() -> None:
         for _ in range(5):
             each.update()
         each.keep()
-    for group in agent.optimiser.param_groups:
-        group["weight_decay"] = 1e3  # what could ruin weights
+    agent.optimiser.weight_decay = 1e3  # what could ruin weights
     agent.update()
     with torch.no_grad():
         agent.network.heads.weight.fill_(float("inf"))
@@ -32,8 +31,7 @@ def test_going_back_forgets_what_was_learned_and_keeps_what_came_in() -> None:
     agent.go_back()
     twin.update()  # the same draws
     assert agent.updates == twin.updates
-    for group in agent.optimiser.param_groups:
-        group["weight_decay"] = agent.settings.weight_decay
+    agent.optimiser.weight_decay = agent.settings.weight_decay
     twin.go_back()
     for each in (agent, twin):
         each.update()

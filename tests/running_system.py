@@ -47,9 +47,16 @@ class RunningSystem:
     learner: ServiceProcess
     serving: ServiceProcess
     checkpoints: Path
-    environments: Mapping[ServiceName, Mapping[str, str]] = field(default_factory=dict)
+    environments: Mapping[ServiceName, Mapping[str, str]]
+    further: list[ServiceProcess] = field(default_factory=list)
     http: httpx.Client = field(default_factory=lambda: httpx.Client(timeout=15))
     acknowledged: list[str] = field(default_factory=list)
+
+    def another(self, name: ServiceName, **environment: str) -> ServiceProcess:
+        """Return one more process of a service, not started yet, on a port of its own; it ends with the system."""
+        folder = self.checkpoints.with_name(f"further-{len(self.further)}")
+        self.further.append(ServiceProcess(name, {**self.environments[name], **environment}, folder))
+        return self.further[-1]
 
     def put_content(self, content_id: int, **fields: Any) -> None:
         """Put one content into the catalogue."""
@@ -154,6 +161,7 @@ def running_system(
     }
     environments = {name: {**shared, **(own or {}).get(name, {})} for name in SERVICES}
     started = {name: ServiceProcess(name, environments[name], folder / "services") for name in SERVICES}
+    further: list[ServiceProcess] = []
     try:
         for service in started.values():
             service.start()
@@ -166,9 +174,10 @@ def running_system(
             serving=started["serving"],
             checkpoints=folder / "checkpoints",
             environments=environments,
+            further=further,
         )
         with system.http:
             yield system
     finally:
-        for service in reversed(started.values()):
+        for service in (*further, *reversed(started.values())):
             service.stop()

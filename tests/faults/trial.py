@@ -91,16 +91,33 @@ class Trial:
         backends
             How many clients work at a time.
         """
+        with self.watched(stack, settings, own) as system:
+            with self.users(system, backends):
+                self.await_snapshot()
+                yield system
+            self.drain(system)
+
+    @contextmanager
+    def watched(
+        self,
+        stack: LocalStack,
+        settings: Mapping[str, str] | None = None,
+        own: Mapping[ServiceName, Mapping[str, str]] | None = None,
+    ) -> Iterator[RunningSystem]:
+        """The three services and what they publish; at the end the learner is stopped, ledger and log written down."""
         with (
             running_system(stack, self.folder, {**SETTINGS, **(settings or {})}, own) as system,
             watching_pointer(stack.addresses.redis_url, self.history) as self.pointer,
         ):
-            with watching_serving(system.serving.url, self.history):
-                with playing([self.backend(system) for _ in range(backends)], PACE_S):
-                    self.await_snapshot()
-                    yield system
-                self.drain(system)
+            yield system
             self.export(system)
+
+    @contextmanager
+    def users(self, system: RunningSystem, backends: int = 1) -> Iterator[None]:
+        """Users at work beside the block, serving asked all the time; at the end all they did is acknowledged."""
+        backs = [self.backend(system) for _ in range(backends)]
+        with watching_serving(system.serving.url, self.history), playing(backs, PACE_S):
+            yield
 
     def backend(self, system: RunningSystem) -> Backend:
         """Return one more client."""
@@ -141,8 +158,8 @@ class Trial:
     # ---- the end
 
     def drain(self, system: RunningSystem) -> None:
-        """Return once the learner has read all that the log held when this was called."""
-        ends = asyncio.run(_log_ends(system.stack.addresses.kafka_bootstrap_servers))
+        """Return once the learner has read all that the log holds; impressions may come a little after their users."""
+        ends = self.log_ends(system)
 
         def read() -> bool:
             return all(
@@ -151,6 +168,12 @@ class Trial:
             )
 
         eventually(read, f"the learner to read up to {ends}", deadline_s=DEADLINE_S)
+        if self.log_ends(system) != ends:
+            self.drain(system)
+
+    def log_ends(self, system: RunningSystem) -> dict[int, int]:
+        """Return where each partition of the events ends, as the broker says."""
+        return asyncio.run(_log_ends(system.stack.addresses.kafka_bootstrap_servers))
 
     def export(self, system: RunningSystem) -> None:
         """Stop the learner as an operator does, and write down its ledger and what the log holds."""

@@ -72,6 +72,13 @@ class Backend:
             if self._random.random() < _RESENT:
                 self.deliver(events)
 
+    def organic(self, count: int) -> list[dict[str, Any]]:
+        """Return clicks of users who came by another way than a ranking."""
+        return [
+            self._event("click", f"user-{self._random.randrange(USERS)}", self._random.choice(CONTENTS), {})
+            for _ in range(count)
+        ]
+
     def deliver(self, events: list[dict[str, Any]]) -> None:
         """Post events until all of them are acknowledged.
 

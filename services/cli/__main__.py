@@ -13,6 +13,7 @@ from rich.table import Table
 from libs.errors import MoardError, RefusedStart
 from services.cli import doc2vec
 from services.cli.checkpoint import checkpoint
+from services.cli.dlq import dlq
 from services.cli.evaluate import evaluate
 from services.cli.keys import keys
 
@@ -116,6 +117,7 @@ def quickstart(context: typer.Context) -> None:
 
 app.command()(evaluate)
 app.add_typer(checkpoint)
+app.add_typer(dlq, name="dlq")
 app.add_typer(doc2vec.app, name="doc2vec")
 app.add_typer(keys, name="keys")
 

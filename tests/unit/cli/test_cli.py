@@ -37,7 +37,19 @@ def up(moard: Moard) -> Iterator[Moard]:
 
 def test_help_names_every_command(moard: Moard) -> None:
     said = moard("--help").stdout
-    commands = ("up", "down", "status", "topics", "migrate", "demo", "quickstart", "keys", "checkpoint", "doc2vec")
+    commands = (
+        "up",
+        "down",
+        "status",
+        "topics",
+        "migrate",
+        "demo",
+        "quickstart",
+        "keys",
+        "checkpoint",
+        "doc2vec",
+        "dlq",
+    )
     assert all(command in said for command in commands)
 
 

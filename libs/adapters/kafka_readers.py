@@ -164,6 +164,18 @@ class KafkaPartitionReader(_Reader):
         """Store offsets for lag displays; False when the broker did not take them in 5 s."""
         return await self._commit({aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()})
 
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return what was stored under the group id; raises ``StoreUnavailable``."""
+        found: dict[TopicPartition, int] = {}
+        try:
+            async with asyncio.timeout(_START_S):  # aiokafka asks for ever
+                for tp in self._live.assignment():
+                    if (offset := await self._live.committed(tp)) is not None:
+                        found[_port(tp)] = offset
+        except (TimeoutError, KafkaError) as error:
+            raise StoreUnavailable(f"no offsets of group {self._group_id}: {error!r}") from error
+        return found
+
     def _end(self, tp: TopicPartition) -> int:
         # Before a partition's first fetch, the answer that start() got is what is known.
         return max(self._live.highwater(aiokafka.TopicPartition(*tp)) or 0, self._ends.get(tp, 0))

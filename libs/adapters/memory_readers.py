@@ -96,6 +96,12 @@ class MemoryPartitionReader:
             self._log.group(self._group_id).committed.update(offsets)
         return self._log.available
 
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return the offsets under the group id."""
+        self._log.require()
+        stored = self._log.group(self._group_id).committed
+        return {tp: stored[tp] for tp in self._cursor.positions if tp in stored}
+
     async def stop(self) -> None:
         """Forget the assignment."""
         self._cursor.positions = {}

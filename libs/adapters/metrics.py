@@ -160,6 +160,11 @@ class LearnerMetrics:
         self.dead_letters = declared.counter(
             "moard_learner_dead_letters_total", "Records sent to the dead-letter topic.", reason=DEAD_LETTER_REASONS
         )
+        self.misrouted = declared.counter(
+            "moard_learner_misrouted_total",
+            "Events read in another partition than their user's: sent on to it, or known to have been sent on before.",
+            result=("sent_on", "known"),
+        )
         self.clamped_times = declared.counter(
             "moard_learner_clamped_times_total", "Event times moved into the allowed range.", bound=("future", "past")
         )

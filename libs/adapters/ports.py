@@ -98,6 +98,9 @@ class PartitionReader(Protocol):
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Store offsets under the group id for lag displays; False when the broker did not take them in 5 s."""
 
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return what was stored under the group id for the assigned partitions; raises ``StoreUnavailable``."""
+
     async def stop(self) -> None:
         """Close."""
 

@@ -4,6 +4,7 @@ from typing import Any, Final
 
 from libs.events.dead_letters import MEANINGS, TRUNCATED_FROM
 from libs.events.json_schema import DOCUMENTS, document_schema
+from libs.events.resending import MISROUTED_FROM
 from libs.events.topics import CONTENTS, DEAD_LETTERS, EVENTS
 
 _KAFKA: Final = "0.5.0"  # version of AsyncAPI's Kafka bindings
@@ -42,7 +43,8 @@ def _channels() -> dict[str, Any]:
             ["Impression", "Interaction"],
             "What users saw and did. Keyed by user id, so that one partition holds one user's story in order. The "
             "partition is toPositive(murmur2(key)) % partitions, as the defaults of the Java client and aiokafka have "
-            "it; librdkafka needs partitioner=murmur2_random. The broker sets the times (LogAppendTime).",
+            "it; librdkafka needs partitioner=murmur2_random. What lies elsewhere is sent on, with the header "
+            f"{MISROUTED_FROM}. The broker sets the times (LogAppendTime).",
             {"cleanup.policy": ["delete"]},
         ),
         "contents": _channel(

@@ -122,6 +122,7 @@ class Learner:
             offsets = await self._find_offsets(origin.manifest)
             self._parts = await self._restore(origin)
             await self._parts.events.start(offsets)
+            await _patiently(self._parts.events.ask_committed, "no offsets of this learner's group in Kafka")
             await self._parts.watch.ask()  # so that lag is shown as it is from the first scrape on
             self._parts.watch.show()
         except BaseException:
@@ -214,6 +215,7 @@ class Learner:
             clock_ms,
             settings.vector_size,
             settings.learner_idle_poll_ms,
+            settings.events_partitions,
         )
         versions = [origin.current.version if origin.current else 0]
         versions += [origin.manifest.last_version] if origin.manifest else []

@@ -1,8 +1,8 @@
-"""From records to events: decode, send what cannot be used to the dead letters, keep count of offsets."""
+"""From records to events: decode, send on what cannot be used here, keep count of offsets."""
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final, TypeVar
 
@@ -13,15 +13,18 @@ from libs.adapters.telemetry import LearnerMetrics
 from libs.errors import BadEvent
 from libs.events.codec import decode_content, decode_event
 from libs.events.dead_letters import dead_letter
+from libs.events.schema import Event
 from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
 from services.learner.attribution import Arrival
 from services.learner.records import Records
+from services.learner.strays import Strays
 
 log = structlog.get_logger(__name__)
 ResultT = TypeVar("ResultT")
 
-_DEAD_LETTER_S: Final = 10.0
+_KEEP_S: Final = 10.0
 _RETRY_S: Final = 1.0
+_REMEDY: Final = "set the producer's partitioner to murmur2 of the user id (librdkafka: partitioner=murmur2_random)"
 _PATIENCE_S: Final = 0.02  # pausing for less would cost more than it spares
 _HELD_POLL_MS: Final = 20  # how late reading resumes once there is room
 _AGES_A_BATCH: Final = 16  # enough for a distribution; observing each event would cost as much as joining it
@@ -50,7 +53,8 @@ class EventIntake:
     """The learner's partitions as a sequence of batches.
 
     ``positions`` are the offsets after the batch yielded last: what a checkpoint taken now contains. ``records`` reads
-    from ``reader``, in the order of the schedule.
+    from ``reader``, in the order of the schedule. ``dead_letters`` takes what cannot be used, and events that lie in a
+    wrong one of the ``partitions``.
     """
 
     def __init__(
@@ -62,6 +66,7 @@ class EventIntake:
         clock_ms: Callable[[], int],
         vector_size: int,
         idle_poll_ms: int,
+        partitions: int,
     ) -> None:
         self._reader = reader
         self._records = records
@@ -70,15 +75,28 @@ class EventIntake:
         self._clock_ms = clock_ms
         self._vector_size = vector_size
         self._idle_poll_ms = idle_poll_ms
+        self._strays = Strays(partitions)
         self._positions: dict[TopicPartition, int] = {}
         self._appended_ms: dict[TopicPartition, int] = {}
         self._stopping = False
         self._paused = False
+        self._told = False
         self.busy_at_ms = clock_ms()
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Seek to these offsets (-1: the beginning)."""
         self._positions = await self._records.start(offsets)
+
+    async def ask_committed(self) -> None:
+        """Ask up to which offsets strays were sent on: to what a checkpoint contained when it was committed.
+
+        A learner that begins again from the start of the log must not send on for a second time what was sent on days
+        ago: the ids of the first time have left the dedup window by the time that the second comes. Raises
+        ``StoreUnavailable``.
+        """
+        committed, ends = await self._reader.committed(), await self._reader.end_offsets()
+        of_this_log = {tp: offset for tp, offset in committed.items() if offset <= ends.get(tp, 0)}
+        self._strays.start(of_this_log)
 
     async def batches(self, max_records: int) -> AsyncIterator[Batch]:
         """Yield what arrives until ``stop``, and an empty batch after each idle moment."""
@@ -146,16 +164,21 @@ class EventIntake:
     async def _decode(self, records: list[Record]) -> Batch:
         batch = Batch(idle_ms=self._records.passed_ms())
         refused: list[tuple[Record, BadEvent]] = []
+        strays: list[tuple[Record, Event]] = []
         for record in records:
             try:
-                if record.topic == EVENTS:
-                    origin = Origin(record.topic, record.partition, record.offset)
-                    event = decode_event(record.value, origin)
-                    batch.arrivals.append(Arrival(record.partition, record.append_ms, event))
-                else:
+                if record.topic != EVENTS:
                     batch.contents.append(self._content(record))
+                    continue
+                event = decode_event(record.value, Origin(record.topic, record.partition, record.offset))
+                if self._strays.strayed(record, event):
+                    strays.append((record, event))
+                else:
+                    batch.arrivals.append(Arrival(record.partition, record.append_ms, event))
             except BadEvent as error:
                 refused.append((record, error))
+        if strays:
+            await self._send_on(strays)
         if refused:
             await self._bury(refused)
         dead_events = sum(record.topic == EVENTS for record, _ in refused)
@@ -171,15 +194,17 @@ class EventIntake:
             raise BadEvent("field", detail, "embedding")
         return PutContent(content.content_id, vector, content.hidden)
 
+    async def _send_on(self, strays: list[tuple[Record, Event]]) -> None:
+        found = [outgoing for record, event in strays if (outgoing := self._strays.outgoing(record, event))]
+        await self._keep(found)
+        self._metrics.misrouted.labels("sent_on").inc(len(found))
+        self._metrics.misrouted.labels("known").inc(len(strays) - len(found))
+        if found and not self._told:
+            self._told = True  # a client with another partitioner strays for three events in four
+            log.warning("events.misrouted", first=found[0].headers[-1][1].decode(), records=len(found), remedy=_REMEDY)
+
     async def _bury(self, refused: list[tuple[Record, BadEvent]]) -> None:
-        """Append to the dead letters until the broker has all of them: going on before that could lose one."""
-        waiting = [_outgoing(record, error) for record, error in refused]
-        while waiting:
-            kept = await self._dead_letters.append(waiting, _DEAD_LETTER_S)
-            waiting = [letter for letter, acknowledged in zip(waiting, kept, strict=True) if not acknowledged]
-            if waiting:
-                log.warning("dead_letters.delayed", records=len(waiting))
-                await asyncio.sleep(_RETRY_S)
+        await self._keep([_outgoing(record, error) for record, error in refused])
         for record, error in refused:
             self._metrics.dead_letters.labels(error.reason).inc()
             log.warning(
@@ -190,6 +215,15 @@ class EventIntake:
                 reason=error.reason,
                 detail=error.detail,
             )
+
+    async def _keep(self, waiting: Sequence[Outgoing]) -> None:
+        """Append until the broker has all of them: going on before that could lose one."""
+        while waiting:
+            kept = await self._dead_letters.append(waiting, _KEEP_S)
+            waiting = [record for record, acknowledged in zip(waiting, kept, strict=True) if not acknowledged]
+            if waiting:
+                log.warning("intake.delayed", topic=waiting[0].topic, records=len(waiting))
+                await asyncio.sleep(_RETRY_S)
 
     def _settle(self, records: list[Record]) -> None:
         now_ms = self._clock_ms()

@@ -174,8 +174,11 @@ async def test_committed_offsets_do_not_move_an_assigned_reader(event_log: Event
     topic = await event_log.filled(5, partitions=1)
     tp = TopicPartition(topic, 0)
     reader = await event_log.reader({tp: -1}, group=topic)
+    assert await reader.committed() == {}
     assert await reader.commit({tp: 4})
     assert [record.offset for record in await read(reader, 5)] == [0, 1, 2, 3, 4]
+    again = await event_log.reader({tp: -1}, group=topic)
+    assert await again.committed() == {tp: 4}
 
 
 async def test_a_group_starts_at_the_beginning_and_resumes_after_its_commit(event_log: EventLog) -> None:

@@ -41,6 +41,7 @@ class Stand:
             clock_ms=lambda: self.now_ms,
             vector_size=2,
             idle_poll_ms=1,
+            partitions=1,
         )
         self.batches: AsyncIterator[Batch] = self.intake.batches(100)
 
@@ -115,11 +116,13 @@ async def test_what_cannot_be_decoded_goes_to_the_dead_letters_with_its_origin(s
     assert (stand.dead("json"), stand.dead("field")) == (1, 2)
 
 
-async def test_reading_does_not_go_on_before_the_dead_letter_is_kept(
-    stand: Stand, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stray", [False, True])
+async def test_reading_does_not_go_on_before_what_cannot_be_used_here_is_kept(
+    stand: Stand, monkeypatch: pytest.MonkeyPatch, stray: bool
 ) -> None:
     monkeypatch.setattr(intake, "_RETRY_S", 0.01)
-    stand.append(b"not json")
+    monkeypatch.setattr(stand.intake._strays, "_partitions", 2)
+    stand.append(encode(interaction("user-0")) if stray else b"not json")
     taken: list[bool] = []
 
     async def refuse_twice(records: object, timeout_s: float) -> list[bool]:
@@ -129,7 +132,7 @@ async def test_reading_does_not_go_on_before_the_dead_letter_is_kept(
     monkeypatch.setattr(stand.intake._dead_letters, "append", refuse_twice)
     batch = await stand.batch()
 
-    assert batch.dead_events == 1
+    assert (batch.dead_events, batch.arrivals) == (0 if stray else 1, [])
     assert taken == [False, False, True]
 
 

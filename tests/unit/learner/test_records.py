@@ -9,13 +9,14 @@ from libs.adapters.memory import MemoryLog, MemoryPartitionReader, MemoryProduce
 from libs.adapters.ports import Outgoing, TopicPartition, TopicSpec
 from libs.adapters.telemetry import LearnerMetrics
 from libs.events.codec import encode
-from libs.events.topics import CONTENTS, EVENTS
+from libs.events.topics import CONTENTS, EVENTS, user_key
 from services.learner.intake import EventIntake
 from services.learner.log_watch import LogWatch, Stalled
 from services.learner.records import MergedRecords
 from tests.builders import NOW_MS, interaction
 
 E0, E1, C0 = TopicPartition(EVENTS, 0), TopicPartition(EVENTS, 1), TopicPartition(CONTENTS, 0)
+USERS = ("user-1", "user-0")  # of partitions 0 and 1
 ROUND = 4
 MAX_RECORDS = 5
 
@@ -39,13 +40,15 @@ class Stand:
             clock_ms=lambda: self.now_ms,
             vector_size=2,
             idle_poll_ms=1,
+            partitions=2,
         )
         self.watch = LogWatch(reader, self.intake, metrics, watchdog_s=60.0, clock_ms=lambda: self.now_ms)
         self.batches = self.intake.batches(MAX_RECORDS)
 
     def append(self, tp: TopicPartition, count: int = 1) -> None:
+        user_id = USERS[tp.partition]
         for _ in range(count):
-            self.log.append(Outgoing(tp.topic, b"somebody", encode(interaction()), partition=tp.partition))
+            self.log.append(Outgoing(tp.topic, user_key(user_id), encode(interaction(user_id)), partition=tp.partition))
 
     async def turns(self, count: int = 20) -> list[int]:
         """Return how many events each of the next turns of the loop has to work on."""

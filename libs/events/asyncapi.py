@@ -2,7 +2,7 @@
 
 from typing import Any, Final
 
-from libs.events.dead_letters import MEANINGS, TRUNCATED_FROM
+from libs.events.dead_letters import MEANINGS, NOT_ALWAYS
 from libs.events.json_schema import DOCUMENTS, document_schema
 from libs.events.resending import MISROUTED_FROM
 from libs.events.topics import CONTENTS, DEAD_LETTERS, EVENTS
@@ -101,10 +101,13 @@ def _dead_letter() -> dict[str, Any]:
         "name": "deadLetter",
         "title": "Dead letter",
         "contentType": "application/octet-stream",
-        "payload": {"description": "The bytes of the record as they were, often not JSON; cut at 1,000,000."},
+        "payload": {
+            "description": "The bytes of the record as they were, often not JSON; cut at 1,000,000. With "
+            "reason poison, a row of the learner's buffer as JSON."
+        },
         "headers": {
             "type": "object",
-            "required": [name for name in MEANINGS if name != TRUNCATED_FROM],
+            "required": [name for name in MEANINGS if name not in NOT_ALWAYS],
             "properties": {name: {"type": "string", "description": text} for name, text in MEANINGS.items()},
         },
         "bindings": {

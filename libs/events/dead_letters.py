@@ -21,7 +21,7 @@ TRUNCATED_FROM: Final = "moard-truncated-from-bytes"
 
 MEANINGS: Final[Mapping[str, str]] = {
     ORIGIN_TOPIC: "Topic the record was read from.",
-    ORIGIN_PARTITION: "Its partition there, in decimal.",
+    ORIGIN_PARTITION: "Its partition there, in decimal; like the next two absent where it is not known (poison).",
     ORIGIN_OFFSET: "Its offset there, in decimal.",
     ORIGIN_TIMESTAMP_MS: "Its append time, epoch milliseconds, in decimal.",
     ERROR: "Class of the error.",
@@ -31,6 +31,9 @@ MEANINGS: Final[Mapping[str, str]] = {
     SCHEMA_VERSION: "Schema version the reader knew, in decimal.",
     TRUNCATED_FROM: "Only when the value was cut: how many bytes it had, in decimal.",
 }
+
+NOT_ALWAYS: Final = frozenset({ORIGIN_PARTITION, ORIGIN_OFFSET, ORIGIN_TIMESTAMP_MS, TRUNCATED_FROM})
+"""Headers that a letter may lack."""
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
@@ -58,13 +61,12 @@ def dead_letter(
 
     Key, value and its ``own`` headers stay as they were, so that it can be repaired and sent again; only what would
     not fit is cut (the value, which says so) or left out (key, own headers). Own headers come first: of two with one
-    name the last one counts.
+    name the last one counts. Of the origin, what is negative is not known and left out.
     """
+    places = {ORIGIN_PARTITION: origin.partition, ORIGIN_OFFSET: origin.offset, ORIGIN_TIMESTAMP_MS: append_ms}
     headers = {
         ORIGIN_TOPIC: origin.topic,
-        ORIGIN_PARTITION: str(origin.partition),
-        ORIGIN_OFFSET: str(origin.offset),
-        ORIGIN_TIMESTAMP_MS: str(append_ms),
+        **{name: str(number) for name, number in places.items() if number >= 0},
         ERROR: type(error).__name__,
         REASON: error.reason,
         FIELD: error.field[:_MAX_DETAIL_CHARS],

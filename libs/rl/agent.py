@@ -21,6 +21,7 @@ from libs.rl.greedy import greedy_continuation
 from libs.rl.id_tables import SPREAD, IdTables
 from libs.rl.networks import RankingNetwork, soft_update
 from libs.rl.objective import loss_parts
+from libs.rl.poison import Poisoned, expel
 from libs.rl.popularity import Popularity
 from libs.rl.replay import NewRow, Replay, key_of
 from libs.rl.report import Report, report_of
@@ -66,6 +67,7 @@ class Agent:
         self.optimiser = FlatAdam(self.weights.vector.numel(), settings.weight_decay)
         self._untrained: dict[int, list[tuple[str, int]]] = {}
         self._trained: list[tuple[str, int]] = []
+        self._sampled = np.zeros(0, np.int64)
         self._good = agent_state.learned(self)
 
     @property
@@ -138,6 +140,7 @@ class Agent:
         """Take one gradient step and return what it did."""
         settings = self.settings
         slots = sample(self.replay, batch_size or settings.batch_size, self.rng, settings.recent_share)
+        self._sampled = slots
         batch = thinned(gather(self.replay, slots, settings.reward), settings.history_dropout, self.rng)
         self.make_room()
         if settings.cql_weight:
@@ -197,6 +200,10 @@ class Agent:
     def go_back(self) -> None:
         """Forget what was learned since the last ``keep``; rows, counts and the number of updates stay."""
         agent_state.relearn(self, self._good)
+
+    def expel(self) -> list[Poisoned]:
+        """Take the rows of the last update out whose gradient is not finite; ``go_back`` first."""
+        return expel(self, self._sampled)
 
     def state(self, since: Mark = BEGINNING) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return a copy of everything the agent is: arrays by name, and the rest as JSON values.

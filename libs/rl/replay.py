@@ -202,6 +202,14 @@ class Replay:
         self._dismiss(slot)
         self.columns["status"][slot] = Status.RETRACTED
 
+    def expel(self, slot: int) -> None:
+        """Take a row out of training for good and forget what it held: rows that went on to it read an empty state."""
+        self._evict(slot)
+        self._touch(slot)
+        for name in self.columns.keys() - {"key"}:
+            self.columns[name][slot] = 0
+        self.columns["status"][slot], self.columns["continuation"][slot] = Status.RETRACTED, _NO_SERIAL
+
     def newest_dirty(self, count: int) -> Int64[np.ndarray, "B"]:
         """Return slots of rows with something no gradient has seen, newest first."""
         return np.fromiter(islice(reversed(self._dirty), count), np.int64)

@@ -5,7 +5,7 @@ any order, with any repetition, gives the same rows.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -92,6 +92,13 @@ class Attribution:
     def held(self) -> int:
         """Interactions that wait for the impression they name."""
         return self.tally["held"] - self.tally["released"]
+
+    def impressions(self) -> Iterator[tuple[str, str, int]]:
+        """Yield row id, user id and append time of the impressions that may still be amended; -1 where forgotten."""
+        for shown in self._join.shown.values():
+            yield shown.row_id, shown.user_id, shown.append_ms
+        for row_id, finished in self._join.finished.items():
+            yield row_id, finished.user_id, -1
 
     @property
     def open_impressions(self) -> int:

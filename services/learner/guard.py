@@ -1,10 +1,12 @@
 """Acts on what the detectors see: stops publishing, goes back to sound weights, raises exploration, says so."""
 
+from collections import deque
 from typing import Final
 
 import structlog
 
 from libs.rl.agent import Agent, Report
+from libs.rl.poison import Poisoned
 from libs.rl.snapshot import LARGEST_BOOST
 from libs.rl.watch import REMEDIES, Watch, narrowing
 from services.learner.training_metrics import TrainingMetrics
@@ -23,6 +25,8 @@ class Guard:
     ----------
     sound
         Whether the weights may be published. False from an update that diverged until the next one that did not.
+    expelled
+        Rows that were taken out because their gradient was not finite, oldest first; the event loop pops them.
     """
 
     def __init__(self, agent: Agent, metrics: TrainingMetrics) -> None:
@@ -32,6 +36,7 @@ class Guard:
         self._held: frozenset[str] = frozenset()
         self._narrowing = False
         self.sound = True
+        self.expelled: deque[Poisoned] = deque()
 
     def after(self, report: Report) -> None:
         """Act on what an update did."""
@@ -55,6 +60,8 @@ class Guard:
         )
         self._agent.go_back()
         self._metrics.went_back()
+        if not report.finite:  # with sound weights again, it is a row that is not
+            self.expelled.extend(self._agent.expel())
 
     def _look_at_slates(self) -> None:
         now, before = self._agent.exposure(_WINDOW), self._agent.exposure(_WINDOW, skip=_WINDOW)

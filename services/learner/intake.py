@@ -15,7 +15,9 @@ from libs.events.codec import decode_content, decode_event
 from libs.events.dead_letters import dead_letter
 from libs.events.schema import Event
 from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
-from services.learner.attribution import Arrival
+from libs.rl.poison import Poisoned
+from services.learner.attribution import Arrival, Attribution
+from services.learner.poisoned import POISON, letters_of
 from services.learner.records import Records
 from services.learner.strays import Strays
 
@@ -75,6 +77,7 @@ class EventIntake:
         self._clock_ms = clock_ms
         self._vector_size = vector_size
         self._idle_poll_ms = idle_poll_ms
+        self._partitions = partitions
         self._strays = Strays(partitions)
         self._positions: dict[TopicPartition, int] = {}
         self._appended_ms: dict[TopicPartition, int] = {}
@@ -193,6 +196,12 @@ class EventIntake:
             detail = f"embedding: has {len(vector)} numbers, this installation uses {self._vector_size}"
             raise BadEvent("field", detail, "embedding")
         return PutContent(content.content_id, vector, content.hidden)
+
+    async def bury_rows(self, found: list[Poisoned], attribution: Attribution) -> None:
+        """Keep what is known of rows that were taken out of training; before any checkpoint that lacks them."""
+        if found:
+            await self._keep(letters_of(found, attribution, self._partitions))
+            self._metrics.dead_letters.labels(POISON).inc(len(found))
 
     async def _send_on(self, strays: list[tuple[Record, Event]]) -> None:
         found = [outgoing for record, event in strays if (outgoing := self._strays.outgoing(record, event))]

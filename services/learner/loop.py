@@ -33,9 +33,9 @@ async def learn(
         if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
             snapshots.publish(await trainer.snapshot(), events.positions())
         if checkpoints.due(events.positions(), trainer.step):
-            checkpoints.save(
-                await trainer.state(checkpoints.mark), attribution, events.positions()
-            )  # a barrier through the queue
+            state = await trainer.state(checkpoints.mark)  # a barrier through the queue
+            await events.bury_rows(trainer.take_expelled(), attribution)
+            checkpoints.save(state, attribution, events.positions())
         events.allow(reading=not checkpoints.refused)
         show()
 
@@ -53,5 +53,7 @@ async def finish(
         snapshots.publish(await trainer.snapshot(), events.positions())
         await snapshots.finish()
     await checkpoints.finish()
-    checkpoints.save(await trainer.state(checkpoints.mark), attribution, events.positions())
+    state = await trainer.state(checkpoints.mark)
+    await events.bury_rows(trainer.take_expelled(), attribution)
+    checkpoints.save(state, attribution, events.positions())
     return await checkpoints.finish()

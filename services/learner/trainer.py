@@ -13,6 +13,7 @@ import structlog
 
 from libs.rl.agent import Agent
 from libs.rl.agent_state import BEGINNING, Mark
+from libs.rl.poison import Poisoned
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Organic, RowChange
 from services.learner.guard import Guard
@@ -115,6 +116,14 @@ class Trainer:
     async def state(self, since: Mark = BEGINNING) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return copies of the agent's state after everything absorbed so far; of its rows those changed since then."""
         return await self._ask(lambda agent: agent.state(since))
+
+    def take_expelled(self) -> list[Poisoned]:
+        """Return the rows that were taken out since the last call because their gradient was not finite.
+
+        Those that a state leaves out are here once that state is: their dead letters come before its checkpoint.
+        """
+        expelled = self._guard.expelled
+        return [expelled.popleft() for _ in range(len(expelled))]
 
     @property
     def alive(self) -> bool:

@@ -19,6 +19,7 @@ from libs.events.topics import CONTENTS, EVENTS, content_key, user_key
 from libs.rl.agent import AgentSettings, Report
 from libs.rl.agent_state import Mark
 from libs.rl.exposure import Exposure
+from libs.rl.poison import Poisoned
 from libs.rl.snapshot import Snapshot
 from libs.rl.transitions import Consumed, Opened, RowChange
 from services.learner.assembly import Learner, Ports
@@ -91,6 +92,9 @@ class FakeAgent:
 
     def go_back(self) -> None:
         self.went_back += 1
+
+    def expel(self) -> list[Poisoned]:
+        return [Poisoned(self.updates, False, (1,), (), (), ("terms",), (), self.updates)]
 
     def exposure(self, slates: int, skip: int = 0) -> Exposure:
         return self.slates[1 if skip else 0] if self.slates else Exposure(0, 0.0, 0.0, 0.0, 0.0)

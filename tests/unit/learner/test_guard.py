@@ -53,6 +53,15 @@ def test_divergence_goes_back_and_publishes_nothing_until_an_update_is_sound_aga
     assert watched.agent.went_back == 1
 
 
+def test_rows_are_suspected_only_of_what_a_row_can_do() -> None:
+    watched = Watched()
+    watched.update(3)
+    watched.update(q_max=11.5)  # weights that ran away by themselves
+    assert not watched.guard.expelled
+    watched.update(q_max=0.2, finite=False)
+    assert [row.step for row in watched.guard.expelled] == [4]
+
+
 def test_only_sound_weights_are_kept() -> None:
     watched = Watched()
     watched.update(199)

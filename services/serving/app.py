@@ -10,7 +10,7 @@ from starlette.responses import Response
 from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
-from services.serving.bodies import answer
+from services.serving.bodies import DEGRADED, answer
 from services.serving.embeddings import embeddings
 from services.serving.model_routes import model_routes
 from services.serving.predictions import predictions
@@ -73,7 +73,7 @@ def create_app(
         allow_origins=settings.allowed_origins,
         allow_methods=("GET", "POST", "DELETE"),
         allow_headers=("*",),
-        expose_headers=("x-request-id", "retry-after", "www-authenticate"),
+        expose_headers=("x-request-id", "retry-after", "www-authenticate", DEGRADED.lower()),
         max_age=600,
     )
     return app

@@ -1,6 +1,7 @@
 """Reading bodies and writing answers: parsed once, straight from and to bytes."""
 
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Request
@@ -9,6 +10,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
+
+DEGRADED: Final = "Moard-Degraded"
+"""Header of an answer that had to do without a part: the reasons, separated by commas. Absent when nothing is away."""
 
 
 async def read(request: Request, cls: type[BodyT]) -> BodyT:
@@ -31,9 +35,11 @@ def refusal(*problems: Any) -> RequestValidationError:
     return RequestValidationError([{**item, "loc": ("body", *item["loc"])} for item in problems])
 
 
-def answer(content: Any, status: int = 200) -> Response:
-    """Return a JSON answer; numpy arrays are written as they are."""
-    return Response(orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY), status, media_type="application/json")
+def answer(content: Any, status: int = 200, degraded: Sequence[str] = ()) -> Response:
+    """Return a JSON answer; numpy arrays are written as they are. ``degraded`` names the parts it does without."""
+    headers = {DEGRADED: ",".join(degraded)} if degraded else None
+    octets = orjson.dumps(content, option=orjson.OPT_SERIALIZE_NUMPY)
+    return Response(octets, status, headers, media_type="application/json")
 
 
 def documented(cls: type[BaseModel], **others: Any) -> dict[str, Any]:

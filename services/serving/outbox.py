@@ -1,7 +1,10 @@
 """Records that no request waits for: a bounded buffer and the task that hands them to the broker."""
 
 import asyncio
+import contextlib
+import time
 from collections import deque
+from collections.abc import Iterator
 
 import structlog
 
@@ -14,6 +17,7 @@ log = structlog.get_logger(__name__)
 
 _BATCH = 500
 _RETRY_S = 1.0
+_PROMPT_S = 1.0  # a broker that is there answers in milliseconds
 
 
 class Outbox:
@@ -32,10 +36,18 @@ class Outbox:
         self._wake = asyncio.Event()
         self._closing = False
         self._sending = 0
+        self._refused = False
+        self._asked_s: float | None = None  # since when the broker is to answer
 
     def __len__(self) -> int:
         """Return the number of records not yet acknowledged."""
         return len(self._waiting) + self._sending
+
+    @property
+    def unanswered(self) -> bool:
+        """Whether the broker does not answer: what is offered now waits, and may be lost in the end."""
+        waits_s = 0.0 if self._asked_s is None else time.monotonic() - self._asked_s
+        return self._refused or waits_s > _PROMPT_S
 
     def offer(self, record: Outgoing) -> bool:
         """Take a record, or return False (and count a lost impression) when the buffer is full."""
@@ -72,22 +84,37 @@ class Outbox:
     async def _start(self) -> None:
         while True:
             try:
-                return await self._producer.start()
+                with self._asking():
+                    await self._producer.start()
             except StoreUnavailable as error:
+                self._refused = True
                 log.warning("outbox.no_broker", error=str(error))
                 await asyncio.sleep(_RETRY_S)
+            else:
+                self._refused = False
+                return
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        self._asked_s = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked_s = None
 
     async def _send_batch(self) -> None:
         batch = [self._waiting.popleft() for _ in range(min(_BATCH, len(self._waiting)))]
         self._sending = len(batch)
         try:
-            taken = await self._producer.append(batch, self._deadline_s)
+            with self._asking():
+                taken = await self._producer.append(batch, self._deadline_s)
         except asyncio.CancelledError:
             self._lose(batch)  # the drain's time is up; some of these may still arrive
             raise
         finally:
             self._sending = 0
         refused = [record for record, ok in zip(batch, taken, strict=True) if not ok]
+        self._refused = bool(refused)
         self._metrics.impressions.inc(_impressions(batch) - _impressions(refused))
         if refused:
             log.warning("outbox.not_acknowledged", records=len(refused))

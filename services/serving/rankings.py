@@ -10,7 +10,7 @@ from starlette.responses import Response
 from libs.adapters.ports import Visit
 from libs.events.schema import MAX_HISTORY
 from services.serving import recommender
-from services.serving.bodies import answer, documented, read
+from services.serving.bodies import DEGRADED, answer, documented, read
 from services.serving.contents import Contents
 from services.serving.proposer import SEEN
 from services.serving.ranking import Ranking
@@ -26,13 +26,23 @@ from services.serving.users import Existence, Users
 from services.serving.vectors import user_embedding
 
 _LARGEST_ID = 2**63 - 1
+_DEGRADABLE: dict[str, Any] = {
+    "headers": {
+        DEGRADED: {
+            "description": "What the answer does without, as `degraded` in the body; absent when nothing is away.",
+            "schema": {"type": "string", "example": "history,impression"},
+        }
+    }
+}
 
 
 def rankings(recommend: Recommender, users: Users, contents: Contents, model_name: Callable[[int], str]) -> APIRouter:
     """Return the routes over these parts; ``model_name`` names the model of a version."""
     router = APIRouter(tags=["ranking"])
 
-    @router.post("/rank", response_model=RankAnswer, openapi_extra=documented(RankRequest))
+    @router.post(
+        "/rank", response_model=RankAnswer, openapi_extra=documented(RankRequest), responses={200: _DEGRADABLE}
+    )
     async def rank(request: Request) -> Response:
         """Choose a slate for one user, with the probability of each choice. Never waits for a store that is away."""
         body = await read(request, RankRequest)
@@ -40,13 +50,14 @@ def rankings(recommend: Recommender, users: Users, contents: Contents, model_nam
         wanted = recommender.Request(
             body.user_id, body.candidates, body.size, body.exclude_ids, body.context, explain=body.explain
         )
-        return answer(_rank_answer(await recommend.recommend(wanted, visits)))
+        found = await recommend.recommend(wanted, visits)
+        return answer(_rank_answer(found), degraded=found.degraded)
 
     @router.post(
         "/predict/top-contents",
         response_model=TopContentsAnswer,
         openapi_extra=documented(TopContentsRequest),
-        responses={404: {"description": "Unknown user, or none of the contents is known."}},
+        responses={200: _DEGRADABLE, 404: {"description": "Unknown user, or none of the contents is known."}},
     )
     async def top_contents(request: Request) -> Response:
         """Choose up to six contents, best first (legacy)."""
@@ -68,7 +79,8 @@ def rankings(recommend: Recommender, users: Users, contents: Contents, model_nam
                 "impression_id": found.impression_id,
                 "snapshot_version": found.snapshot_version,
                 "degraded": found.degraded,
-            }
+            },
+            degraded=found.degraded,
         )
 
     return router

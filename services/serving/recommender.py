@@ -150,7 +150,8 @@ class Recommender:
         assert ranking is not None  # noqa: S101 - for the type checker
         answer.impression_id = uuid4().hex
         event = impression_of(answer.impression_id, request.user_id, state, ranking, now_ms)
-        if not self._outbox.offer(Outgoing(EVENTS, user_key(request.user_id), encode(event))):
+        taken = self._outbox.offer(Outgoing(EVENTS, user_key(request.user_id), encode(event)))
+        if not taken or self._outbox.unanswered:
             answer.degraded.append("impression")
 
     def _count(self, answer: Answer) -> None:

@@ -23,6 +23,11 @@ LATEST = "latest"
 
 TOP_CONTENTS = 6
 
+_DEGRADED = (
+    "Parts this answer had to do without: history (Redis), users or catalogue (SQL), snapshot (none, as its store is "
+    "away), impression (the log does not take it, so a click on it may not be joined)."
+)
+
 
 class RankRequest(BaseModel):
     """Which of these contents to show to one user, and in which order."""
@@ -63,7 +68,7 @@ class RankAnswer(BaseModel):
     policy: str | None = Field(description="What ranked: value, a or p (a snapshot under that rule), or cold.")
     arm: str | None = Field(description="policy, uniform (drawn to explore) or greedy; null: nothing was shown.")
     snapshot_version: int = Field(description="Version of the snapshot that ranked, 0 without one.")
-    degraded: list[str] = Field(description="Parts this answer had to do without.")
+    degraded: list[str] = Field(description=_DEGRADED)
     explanation: RequestExplanation | None = Field(None, description="With explain, if anything was shown.")
 
 
@@ -82,7 +87,7 @@ class TopContentsAnswer(BaseModel):
     model_name: str
     impression_id: str | None
     snapshot_version: int
-    degraded: list[str]
+    degraded: list[str] = Field(description=_DEGRADED)
 
 
 class BulkRequest(BaseModel):

@@ -111,6 +111,7 @@ class TestCors:
             answer = await w.client.request(*call, headers={"origin": PAGE})
         assert answer.headers["access-control-allow-origin"] == PAGE
         assert "access-control-allow-credentials" not in answer.headers
+        assert "moard-degraded" in answer.headers["access-control-expose-headers"]
 
     async def test_on_a_crash(self, world: WorldFactory, monkeypatch: pytest.MonkeyPatch) -> None:
         async with world() as w:

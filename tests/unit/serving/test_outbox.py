@@ -1,6 +1,7 @@
 """The background producer: bounded, in order, and honest about what it lost."""
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -77,6 +78,52 @@ async def test_a_refused_impression_is_counted_a_refused_content_is_sent_again()
     s.log.available = True
     await until(lambda: s.values(CONTENTS) == [b"content"])
     assert s.values() == []
+    s.outbox.close()
+    await running
+
+
+async def test_a_broker_that_refuses_is_away_until_it_takes_something() -> None:
+    s = Setting()
+    running = asyncio.create_task(s.outbox.run())
+    await asyncio.sleep(0)
+    assert not s.outbox.unanswered
+    s.log.available = False
+    s.outbox.offer(event(1))
+    await until(lambda: s.outbox.unanswered)
+    s.log.available = True
+    s.outbox.offer(event(2))
+    await until(lambda: not s.outbox.unanswered)
+    s.outbox.close()
+    await running
+
+
+async def test_a_broker_that_is_not_there_at_the_start_is_away() -> None:
+    s = Setting()
+    s.log.available = False
+    running = asyncio.create_task(s.outbox.run())
+    await until(lambda: s.outbox.unanswered)
+    s.log.available = True
+    await until(lambda: not s.outbox.unanswered)
+    s.outbox.close()
+    await running
+
+
+async def test_a_broker_that_says_nothing_is_away_before_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    s, healed = Setting(), asyncio.Event()
+    taken = MemoryProducer.append
+
+    async def late(self: MemoryProducer, records: Sequence[Outgoing], timeout_s: float) -> list[bool]:
+        await healed.wait()
+        return await taken(self, records, timeout_s)
+
+    monkeypatch.setattr(module, "_PROMPT_S", 0.01)
+    monkeypatch.setattr(MemoryProducer, "append", late)
+    running = asyncio.create_task(s.outbox.run())
+    s.outbox.offer(event(1))
+    await until(lambda: s.outbox.unanswered)
+    assert s.metric("moard_serving_impressions_dropped_total") == 0
+    healed.set()
+    await until(lambda: not s.outbox.unanswered)
     s.outbox.close()
     await running
 

@@ -14,7 +14,7 @@ from libs.rl.slates import Exploration, Scores, log_probabilities, plackett_luce
 from libs.rl.transitions import State
 from services.serving.impressions import impression_of
 from services.serving.ranking import Candidates, Ranking
-from tests.unit.serving.world import World, WorldFactory, vector
+from tests.unit.serving.world import World, WorldFactory, until, vector
 
 
 async def rank(w: World, **body: Any) -> Any:
@@ -282,6 +282,26 @@ async def test_without_sql_unknown_contents_are_ranked_and_the_answer_says_so(wo
         assert (await rank(w))["degraded"] == ["catalogue"]
         await w.put(*(Content(content_id=i) for i in (1, 2, 3)))
         assert (await rank(w))["degraded"] == []
+
+
+async def test_what_is_away_is_named_in_a_header(world: WorldFactory) -> None:
+    async with world() as w:
+        body = {"user_id": "ann", "candidates": [1, 2, 3]}
+        assert "moard-degraded" not in (await w.client.post("/api/v1/rank", json=body)).headers
+        w.history.available = w.store.available = False
+        answer = await w.client.post("/api/v1/rank", json={**body, "candidates": [4, 5]})
+        assert answer.headers["moard-degraded"] == "history,catalogue"
+        assert answer.json()["degraded"] == ["history", "catalogue"]
+
+
+async def test_without_a_broker_the_answer_says_that_its_impression_may_be_lost(world: WorldFactory) -> None:
+    async with world() as w:
+        w.log.available = False
+        await rank(w)
+        await until(lambda: w.metric("moard_serving_impressions_dropped_total") >= 1)
+        found = await rank(w)
+        assert (found["degraded"], len(found["slate"])) == (["impression"], 2)
+        assert w.metric("moard_serving_degraded_total", reason="impression") == 1
 
 
 async def test_a_full_impression_buffer_degrades_and_is_counted(world: WorldFactory) -> None:

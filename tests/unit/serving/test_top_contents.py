@@ -179,6 +179,9 @@ class TestDegraded:
             w.store.available = False
             assert (await top(w, [1], str(uuid4())))["degraded"] == ["users"]
             assert w.metric("moard_serving_degraded_total", reason="users") == 1
+            body = {"user_id": str(uuid4()), "content_ids": [1]}
+            answer = await w.client.post("/api/v1/predict/top-contents", json=body)
+            assert answer.headers["moard-degraded"] == "users"
 
     async def test_unknown_contents_while_sql_is_away(self, world: WorldFactory) -> None:
         async with world() as w:

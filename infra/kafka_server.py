@@ -41,24 +41,49 @@ def cache_folder() -> Path:
 
 
 class KafkaServer(LocalServer):
-    """One broker on loopback; auto-created topics are off."""
+    """One broker on loopback; auto-created topics are off.
+
+    Parameters
+    ----------
+    profile
+        How soon it notices that a broker is gone: ``kill`` for tests that kill it, ``pause`` for everything else.
+    proxied_at
+        Port of a TCP proxy in front of a listener of its own (``proxied_port``): whoever bootstraps through the proxy
+        is told to come back through it. None: there is no such listener.
+    """
 
     name = "kafka"
-    port_count = 2
     grace_s = 30.0  # writing the class-data archive takes 4.5 s on a quiet machine
 
     def __init__(
-        self, folder: Path, state: RunState, *, detached: bool = False, profile: BrokerProfile = "kill"
+        self,
+        folder: Path,
+        state: RunState,
+        *,
+        detached: bool = False,
+        profile: BrokerProfile = "kill",
+        proxied_at: int | None = None,
     ) -> None:
         super().__init__(folder, state, detached=detached)
         self._profile = profile
+        self._proxied_at = proxied_at
+        self.port_count = 2 if proxied_at is None else 3
 
     def prepare(self) -> None:
         """Resolve the jars once for the machine, write the configuration, format the data folder once."""
         resolve_jars()
         self._unfinished_archive.unlink(missing_ok=True)  # left by a killed run: it may be cut short
         data = self._data
-        values = {"port": self.ports[0], "controller_port": self.ports[1], "data": data}
+        values = {
+            "port": self.ports[0],
+            "controller_port": self.ports[1],
+            "data": data,
+            "proxied": "",
+            "proxied_at": "",
+        }
+        if self._proxied_at is not None:
+            values["proxied"] = f",PROXIED://{LOOPBACK}:{self.proxied_port}"
+            values["proxied_at"] = f",PROXIED://{LOOPBACK}:{self._proxied_at}"
         template = Template((HERE / "server.properties").read_text())
         self._properties.write_text(template.substitute(values) + _SESSIONS[self._profile])
         if not (data / "meta.properties").exists():
@@ -86,6 +111,15 @@ class KafkaServer(LocalServer):
     def address(self) -> str:
         """The bootstrap address."""
         return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def proxied_port(self) -> int:
+        """Where the proxy of ``proxied_at`` forwards to."""
+        return self.ports[2]
+
+    def lose_data(self) -> None:
+        """Throw the log away, as a replaced disk does, while the broker is down: the next start is another cluster."""
+        shutil.rmtree(self._data)
 
     def run_tool(self, main_class: str, *arguments: str) -> str:
         """Return what one of Kafka's own command line tools prints."""

@@ -50,6 +50,8 @@ class LocalStack:
         True leaves the servers running when this process ends (``moard up``); otherwise they end with it.
     use_external
         False starts servers of our own even where the environment names others.
+    broker_proxied_at
+        Port of a proxy that the broker shall advertise too (``KafkaServer``).
     """
 
     def __init__(
@@ -60,10 +62,17 @@ class LocalStack:
         database: bool = True,
         detached: bool = False,
         use_external: bool = True,
+        broker_proxied_at: int | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self._state = RunState(self.folder)
-        self.kafka = KafkaServer(self.folder / "kafka", self._state, detached=detached, profile=broker_profile)
+        self.kafka = KafkaServer(
+            self.folder / "kafka",
+            self._state,
+            detached=detached,
+            profile=broker_profile,
+            proxied_at=broker_proxied_at,
+        )
         self.redis = RedisServer(self.folder / "redis", self._state, detached=detached)
         self.mariadb = MariadbServer(self.folder / "mariadb", self._state, detached=detached)
         self._database = database

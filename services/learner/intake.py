@@ -89,6 +89,7 @@ class EventIntake:
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Seek to these offsets (-1: the beginning)."""
         self._positions = await self._records.start(offsets)
+        self.busy_at_ms = self._clock_ms()  # a start over a slow path is no silence of the log's
 
     async def ask_committed(self) -> None:
         """Ask up to which offsets strays were sent on: to what a checkpoint contained when it was committed.

@@ -73,6 +73,14 @@ async def test_events_arrive_with_their_append_time_and_move_the_position(stand:
     assert stand.intake.positions() == {E0: 2, C0: 0}
 
 
+async def test_a_slow_start_is_no_silence() -> None:
+    stand = Stand()
+    stand.now_ms += 60_000
+    await stand.intake.start({E0: -1, C0: -1})
+
+    assert stand.intake.busy_at_ms == stand.now_ms
+
+
 async def test_an_event_without_an_id_gets_the_one_of_its_origin(stand: Stand) -> None:
     stand.append(b'{"type":"interaction","user_id":"u","kind":"click","content_id":1}')
 

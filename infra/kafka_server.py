@@ -73,7 +73,7 @@ class KafkaServer(LocalServer):
         """Resolve the jars once for the machine, write the configuration, format the data folder once."""
         resolve_jars()
         self._unfinished_archive.unlink(missing_ok=True)  # left by a killed run: it may be cut short
-        data = self._data
+        data = self.data
         values = {
             "port": self.ports[0],
             "controller_port": self.ports[1],
@@ -117,10 +117,6 @@ class KafkaServer(LocalServer):
         """Where the proxy of ``proxied_at`` forwards to."""
         return self.ports[2]
 
-    def lose_data(self) -> None:
-        """Throw the log away, as a replaced disk does, while the broker is down: the next start is another cluster."""
-        shutil.rmtree(self._data)
-
     def run_tool(self, main_class: str, *arguments: str) -> str:
         """Return what one of Kafka's own command line tools prints."""
         return self._run(main_class, *arguments)
@@ -137,12 +133,13 @@ class KafkaServer(LocalServer):
         return self.folder / "classes.jsa"  # goes with the folder where the broker was killed while it wrote
 
     @property
-    def _data(self) -> Path:
+    def data(self) -> Path:
+        """Folder of the log. A broker that finds none at its start makes one, as another cluster."""
         return self.folder / "data"
 
     @property
     def _cluster_id(self) -> str:
-        lines = (self._data / "meta.properties").read_text().splitlines()
+        lines = (self.data / "meta.properties").read_text().splitlines()
         return next(line.partition("=")[2] for line in lines if line.startswith("cluster.id="))
 
     @property

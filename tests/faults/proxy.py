@@ -5,7 +5,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeVar
 
 from infra.ports import LOOPBACK, free_port
@@ -56,6 +57,15 @@ class Proxy:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(_CALL_S)
         self._loop.close()
+
+    @contextmanager
+    def forwarding(self, target_port: int) -> Iterator["Proxy"]:
+        """Forward within the block."""
+        self.start(target_port)
+        try:
+            yield self
+        finally:
+            self.stop()
 
     def black_hole(self) -> None:
         """Deliver nothing in either direction; connections stay open and new ones are accepted, as by a full path.

@@ -66,10 +66,17 @@ class Trial:
     # ---- bringing things up
 
     @contextmanager
-    def stack(self, *, broker_profile: BrokerProfile = "pause", database: bool = False) -> Iterator[LocalStack]:
+    def stack(
+        self, *, broker_profile: BrokerProfile = "pause", database: bool = False, broker_proxied_at: int | None = None
+    ) -> Iterator[LocalStack]:
         """Kafka and Redis of this trial's own, and MariaDB with ``database``, else an SQLite file."""
-        folder = self.folder / "stack"
-        with LocalStack(folder, broker_profile=broker_profile, database=database, use_external=False) as stack:
+        with LocalStack(
+            self.folder / "stack",
+            broker_profile=broker_profile,
+            database=database,
+            use_external=False,
+            broker_proxied_at=broker_proxied_at,
+        ) as stack:
             yield stack
 
     @contextmanager

@@ -160,6 +160,15 @@ class KafkaPartitionReader(_Reader):
         """Ask the broker for the first retained offsets; raises ``StoreUnavailable``."""
         return await _ask(self._live.beginning_offsets(list(self._live.assignment())))
 
+    async def offsets_at(self, at_ms: int) -> dict[TopicPartition, int]:
+        """Ask the broker where a moment begins; the end where nothing was appended since. May raise as above."""
+        ends = await self.end_offsets()
+        try:
+            found = await self._live.offsets_for_times(dict.fromkeys(_kafka(ends), at_ms))
+        except KafkaError as error:
+            raise StoreUnavailable(f"the broker did not answer: {error!r}") from error
+        return ends | {_port(tp): place.offset for tp, place in found.items() if place is not None}
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Store offsets for lag displays; False when the broker did not take them in 5 s."""
         return await self._commit({aiokafka.TopicPartition(*tp): offset for tp, offset in offsets.items()})

@@ -90,6 +90,15 @@ class MemoryPartitionReader:
         """Return first retained offsets."""
         return {tp: self._log.partition(tp).beginning for tp in self._cursor.positions}
 
+    async def offsets_at(self, at_ms: int) -> dict[TopicPartition, int]:
+        """Return the first offsets appended at a moment or later."""
+        found = {}
+        for tp in self._cursor.positions:
+            partition = self._log.partition(tp)
+            later = (record.offset for record in partition.records if record.append_ms >= at_ms)
+            found[tp] = next(later, partition.end)
+        return found
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Store offsets under the group id."""
         if self._log.available:

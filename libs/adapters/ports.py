@@ -95,6 +95,12 @@ class PartitionReader(Protocol):
     async def beginning_offsets(self) -> dict[TopicPartition, int]:
         """First retained offset of each assigned partition, asked of the broker; raises ``StoreUnavailable``."""
 
+    async def offsets_at(self, at_ms: int) -> dict[TopicPartition, int]:
+        """First offset of each assigned partition that was appended at a moment or later; its end if none was.
+
+        Asked of the broker; raises ``StoreUnavailable``.
+        """
+
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:
         """Store offsets under the group id for lag displays; False when the broker did not take them in 5 s."""
 

@@ -93,6 +93,20 @@ async def test_reading_starts_at_the_given_offset(event_log: EventLog) -> None:
     assert reader.positions() == {tp: 10}
 
 
+async def test_a_moment_is_found_in_each_partition(event_log: EventLog) -> None:
+    topic, producer = await event_log.topic(), await event_log.producer()
+    for part in (range(10), range(10, 20)):
+        await producer.append([outgoing(topic, number) for number in part], timeout_s=20)
+    reader = await event_log.reader(beginnings(topic))
+    records = await read(reader, 20)
+    ends = await reader.end_offsets()
+    for at_ms in {record.append_ms for record in records}:
+        earlier = Counter(TopicPartition(topic, each.partition) for each in records if each.append_ms < at_ms)
+        assert await reader.offsets_at(at_ms) == {tp: earlier[tp] for tp in ends}
+    assert await reader.offsets_at(0) == dict.fromkeys(ends, 0)
+    assert await reader.offsets_at(records[0].append_ms + 3_600_000) == ends
+
+
 async def test_only_assigned_partitions_are_read(event_log: EventLog) -> None:
     topic = await event_log.filled(40)
     tp = TopicPartition(topic, 1)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -81,12 +81,25 @@ class Origin:
 
 
 class Learner:
-    """One learner: ``start`` finds the way back to where the last one was, ``run`` learns until ``stop``."""
+    """One learner: ``start`` finds the way back to where the last one was, ``run`` learns until ``stop``.
+
+    Parameters
+    ----------
+    until
+        Offsets at which the log ends for good: ``run`` returns when all before them is learned. None: it never does.
+        Only with ``schedule="log"``.
+    """
 
     def __init__(
-        self, settings: Settings, ports: Ports, registry: CollectorRegistry, clock_ms: Callable[[], int] | None = None
+        self,
+        settings: Settings,
+        ports: Ports,
+        registry: CollectorRegistry,
+        clock_ms: Callable[[], int] | None = None,
+        until: Mapping[TopicPartition, int] | None = None,
     ) -> None:
         self._settings = settings
+        self._until = until
         self._ports = ports
         self._clock_ms = clock_ms or _epoch_ms
         self._root = Path(settings.learner_checkpoint_path)
@@ -136,7 +149,7 @@ class Learner:
         )
 
     async def run(self) -> None:
-        """Learn until ``stop``, then save and publish what was learned; only after ``start``.
+        """Learn until ``stop`` or the end of the log, then save and publish what was learned; only after ``start``.
 
         Raises
         ------
@@ -241,7 +254,9 @@ class Learner:
         """Return in which order records are learned from, and when: both by the log, or both as it comes."""
         settings, reader = self._settings, self._ports.reader
         if settings.learner_schedule == "log":
-            return MergedRecords(reader, settings.learner_round_records), LogSchedule(settings.learner_batch_size)
+            return MergedRecords(reader, settings.learner_round_records, self._until), LogSchedule(
+                settings.learner_batch_size
+            )
         return ArrivingRecords(reader), LiveSchedule(settings.learner_backlog_replay_ratio)
 
     def _restore_state(self, manifest: Manifest | None) -> tuple[Agent, Attribution]:

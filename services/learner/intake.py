@@ -103,8 +103,8 @@ class EventIntake:
         self._strays.start(of_this_log)
 
     async def batches(self, max_records: int) -> AsyncIterator[Batch]:
-        """Yield what arrives until ``stop``, and an empty batch after each idle moment."""
-        while not self._stopping:
+        """Yield what arrives until ``stop`` or the log's end, and an empty batch after each idle moment."""
+        while not (self._stopping or self._records.finished):
             records = await self._idle() if self._paused else await self._records.take(max_records, self._idle_poll_ms)
             batch = await self._decode(records)
             self._settle(records)

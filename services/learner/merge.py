@@ -7,8 +7,11 @@ comes out, never where.
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterable
+from typing import Final
 
 from libs.adapters.ports import Record, TopicPartition
+
+_NEVER_MS: Final = 2**63 - 1  # after every time that a record can have
 
 
 class Merge:
@@ -47,6 +50,10 @@ class Merge:
         """Note that all records of a partition appended before this time went in."""
         self._bounds_ms[tp] = max(until_ms, self._bounds_ms[tp])
 
+    def close(self, tp: TopicPartition) -> None:
+        """Note that all records of a partition went in, and no other ever will."""
+        self._bounds_ms[tp] = _NEVER_MS
+
     def ahead(self, records: int) -> list[TopicPartition]:
         """Return the partitions of which so many records wait: reading more of them would only cost memory."""
         return [tp for tp, queue in self._queues.items() if len(queue) >= records]
@@ -56,6 +63,14 @@ class Merge:
         self._advance(count)
         if len(self._merged) < count:
             return []
+        return self._take_merged()
+
+    def rest(self) -> list[Record]:
+        """Return what is left, once every partition is closed."""
+        self._advance(self.pending)
+        return self._take_merged()
+
+    def _take_merged(self) -> list[Record]:
         taken, self._merged = self._merged, []
         return taken
 

@@ -27,6 +27,10 @@ class Records(Protocol):
     def pending(self) -> int:
         """Records that were read and wait to be taken."""
 
+    @property
+    def finished(self) -> bool:
+        """Whether nothing will ever be taken again; only a log that has an end can be finished."""
+
 
 class ArrivingRecords:
     """``schedule="live"``: records as they arrive; while none does, time goes by the broker's clock."""
@@ -35,6 +39,7 @@ class ArrivingRecords:
         self._reader = reader
         self._idle_ms: dict[int, int] = {}
         self.pending = 0
+        self.finished = False
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
         """Seek."""
@@ -60,11 +65,19 @@ class MergedRecords:
 
     A round is taken at once or not at all, so that a checkpoint always stands between two rounds, and what a turn of
     the loop works on is a function of the log. What the log holds beyond its last whole round waits for more.
+
+    Parameters
+    ----------
+    until
+        Where the log ends for good, as in a rebuild: the last round is then what is left. None: it goes on.
     """
 
-    def __init__(self, reader: PartitionReader, round_records: int) -> None:
+    def __init__(
+        self, reader: PartitionReader, round_records: int, until: Mapping[TopicPartition, int] | None = None
+    ) -> None:
         self._reader = reader
         self._round_records = round_records
+        self._until = until
         self._merge = Merge(())
         self._read: dict[TopicPartition, int] = {}
         self._passed_ms: dict[int, int] = {}
@@ -73,7 +86,7 @@ class MergedRecords:
         """Seek."""
         await self._reader.start(offsets)
         self._merge = Merge(offsets)
-        self._read = self._reader.positions()
+        self._note_read()
         return dict(self._read)
 
     async def take(self, max_records: int, timeout_ms: int) -> list[Record]:
@@ -84,7 +97,7 @@ class MergedRecords:
         if ahead := self._merge.ahead(max_records):  # the others decide what comes next
             self._reader.pause(ahead)
         self._merge.add(await self._reader.poll(max_records, timeout_ms))
-        self._read = self._reader.positions()
+        self._note_read()
         return self._next_round()
 
     def known_idle(self, tp: TopicPartition, end: int, taken: int, asked_ms: int) -> None:  # noqa: ARG002 - read counts
@@ -101,8 +114,24 @@ class MergedRecords:
         """Records that wait for their round to be complete."""
         return self._merge.pending
 
+    @property
+    def finished(self) -> bool:
+        """Whether the log has an end and all before it was taken."""
+        return self._all_read() and not self._merge.pending
+
+    def _note_read(self) -> None:
+        self._read = self._reader.positions()
+        for tp, end in (self._until or {}).items():
+            if self._read.get(tp, -1) >= end:
+                self._merge.close(tp)
+
+    def _all_read(self) -> bool:
+        return self._until is not None and all(self._read.get(tp, -1) >= end for tp, end in self._until.items())
+
     def _next_round(self) -> list[Record]:
         found = self._merge.take(self._round_records)
+        if not found and self._all_read():
+            found = self._merge.rest()
         if found:
             self._passed_ms = {tp.partition: self._merge.merged_ms for tp in self._read if tp.topic == EVENTS}
         return found

@@ -109,3 +109,28 @@ async def test_waiting_for_something_else_does_not_let_a_partition_run_ahead(sta
     await stand.turns()
 
     assert stand.intake.pending <= 2 * MAX_RECORDS
+
+
+async def test_a_log_that_ends_is_taken_to_its_last_record_in_a_last_short_round(stand: Stand) -> None:
+    stand.append(E0, 3)
+    stand.now_ms += 1_000
+    stand.append(E1, 4)
+    stand.append(E0, 2)
+    reader = MemoryPartitionReader(stand.log, "again")
+    records = MergedRecords(reader, ROUND, until={E0: 5, E1: 4, C0: 0})
+    await records.start({E0: -1, E1: -1, C0: -1})
+    rounds = []
+    while not records.finished:
+        rounds.append([(each.partition, each.offset) for each in await records.take(MAX_RECORDS, 1)])
+    assert [found for found in rounds if found] == [
+        [(0, 0), (0, 1), (0, 2), (0, 3)],
+        [(0, 4), (1, 0), (1, 1), (1, 2)],
+        [(1, 3)],
+    ]
+    assert await records.take(MAX_RECORDS, 1) == []
+
+
+async def test_a_log_without_an_end_is_never_finished(stand: Stand) -> None:
+    stand.append(E0, 2)
+    assert await stand.turns(3) == [0, 0, 0]
+    assert not stand.records.finished

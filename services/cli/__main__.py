@@ -15,6 +15,7 @@ from services.cli import doc2vec
 from services.cli.checkpoint import checkpoint
 from services.cli.dlq import dlq
 from services.cli.evaluate import evaluate
+from services.cli.events import events
 from services.cli.keys import keys
 
 REFUSED = 2
@@ -118,6 +119,7 @@ def quickstart(context: typer.Context) -> None:
 app.command()(evaluate)
 app.add_typer(checkpoint)
 app.add_typer(dlq, name="dlq")
+app.add_typer(events)
 app.add_typer(doc2vec.app, name="doc2vec")
 app.add_typer(keys, name="keys")
 

@@ -17,6 +17,7 @@ from services.cli.dlq import dlq
 from services.cli.evaluate import evaluate
 from services.cli.events import events
 from services.cli.keys import keys
+from services.cli.rebuild import rebuild
 
 REFUSED = 2
 """Exit code when moard must not start like this; the message names the setting and the remedy."""
@@ -117,6 +118,7 @@ def quickstart(context: typer.Context) -> None:
 
 
 app.command()(evaluate)
+app.command()(rebuild)
 app.add_typer(checkpoint)
 app.add_typer(dlq, name="dlq")
 app.add_typer(events)

@@ -39,6 +39,8 @@ RULES: Final = (
     Rule(frozenset({"POST"}), "/api/v1/events", INGEST),
     Rule(frozenset({"PUT"}), "/api/v1/contents", INGEST),
     Rule(frozenset({"GET", "HEAD"}), "/metrics", METRICS),
+    Rule(frozenset({"GET", "HEAD"}), "/ui/stream", ADMIN),  # what the open page /ui shows
+    Rule(frozenset({"GET", "HEAD"}), "/ui/data", ADMIN),
 )
 # Beside "/". Probes come from orchestrators, pages from browsers' address bars: neither can send a header.
 OPEN: Final = ("/healthz", "/readyz", "/docs", "/openapi.json", "/ui", "/favicon.ico")

@@ -16,6 +16,9 @@ from libs.errors import RefusedStart
 STOPPED = 0
 CRASHED = 1
 
+LEAVING: Final = "leaving"
+"""Name in an application's state of an ``asyncio.Event``, set when the server stops: answers without end, end."""
+
 Crashed = Callable[[BaseException], None]
 """Called by a background task that failed: the process must not go on as if nothing had happened."""
 
@@ -92,6 +95,8 @@ class _Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no new connection, wait until clients have left, and end what is still there."""
         ends = time.monotonic() + self._drain_s
+        if (leaving := getattr(self.config.app.state, LEAVING, None)) is not None:  # type: ignore[union-attr]
+            leaving.set()
         for server in self.servers:
             server.close()
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]

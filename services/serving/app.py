@@ -11,6 +11,7 @@ from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
 from services.serving.bodies import DEGRADED, answer
+from services.serving.console.routes import install_console
 from services.serving.embeddings import embeddings
 from services.serving.model_routes import model_routes
 from services.serving.predictions import predictions
@@ -57,6 +58,7 @@ def create_app(
     app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
     app.include_router(model_routes(serving.models), prefix="/api/v1")
     app.include_router(training(serving.training), prefix="/api/v1")
+    install_console(app, serving.hub, serving.letters)
     settings = serving.settings
     install_edges(
         app,

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 from prometheus_client import CollectorRegistry
 
+from libs.adapters.dead_letters import DeadLetters
 from libs.adapters.event_log import topic_specs
 from libs.adapters.keys import KeyRing
 from libs.adapters.memory_training import MemoryLegacyLog, MemoryTaskStore
@@ -26,6 +27,8 @@ from libs.rl.action_space import ActionSpace
 from libs.rl.slates import Exploration
 from libs.text.vectors import TextVectors
 from services.serving.backfill import Backfill
+from services.serving.console.dead_letters import DeadLetterView
+from services.serving.console.stream import Hub
 from services.serving.contents import Contents
 from services.serving.contents_feed import ContentsFeed
 from services.serving.last_good import LastGood
@@ -129,6 +132,9 @@ class Serving:
             remembered=settings.serving_known_users,
         )
         self.recommender = self._recommender(rng or np.random.default_rng())
+        self._status = ServingStatus(self.metrics, self.waiting_for, lambda: self.watcher.pin.name)
+        self.hub = Hub(ports.board, self.instance, self._status.describe, lambda: self._pinned)
+        self.letters = DeadLetterView(DeadLetters(ports.reader))
         self.training = _training(settings, ports, ports.keeper or self.models)
 
     def _recommender(self, rng: np.random.Generator) -> Recommender:
@@ -160,7 +166,8 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train(), self._status().run()]
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train()]
+        following += [self._published().run(), self.hub.run()]
         if self.keys is not None:
             following.append(self.keys.run())
         tasks += [self._spawn(work, crashed) for work in following]
@@ -199,9 +206,13 @@ class Serving:
         self.ready.set()
         log.info("serving.ready", contents=len(self.contents), snapshot=self.watcher.served is not None)
 
-    def _status(self) -> StatusPublisher:
-        status = ServingStatus(self.metrics, self.waiting_for, lambda: self.watcher.pin.name)
-        failures = self.metrics.status_failures
+    @property
+    def _pinned(self) -> tuple[str | None, int]:
+        pin = self.watcher.pin
+        return pin.name, 0 if pin.name is None else self.models.served_version
+
+    def _published(self) -> StatusPublisher:
+        status, failures = self._status, self.metrics.status_failures
         return StatusPublisher(
             self._ports.board, "serving", self.instance, status.describe, in_force(self.settings), failures
         )

@@ -1,0 +1,1 @@
+"""The console at ``/ui``: how everything is, for people without Grafana."""

@@ -157,7 +157,7 @@ def _join_s(arrivals: list[Arrival]) -> tuple[float, float, Evaluation]:
     """Return processor seconds of the join and of evaluation."""
     attribution, rules = Attribution(JoinRules()), JoinRules()
     metrics = LearnerMetrics(CollectorRegistry(), [])
-    evaluation = Evaluation(Goal(), metrics, 20_000, rules.windows.final_ms, clock_s=lambda: 0.0)
+    evaluation = Evaluation(Goal(), metrics.evaluation, 20_000, rules.windows.final_ms, clock_s=lambda: 0.0)
     joined_s = evaluated_s = 0.0
     for start in range(0, len(arrivals), POLL):
         batch = arrivals[start : start + POLL]

@@ -1,5 +1,6 @@
 """Whether what the learner learns is sound: what to watch, and the alarms (rl.md §10)."""
 
+from math import nan
 from typing import Final
 
 from libs.adapters.metric_declarations import Declared
@@ -57,14 +58,15 @@ class HealthMetrics:
         self.exposure = declared.gauge(
             "moard_learner_exposure",
             "Of the newest slates: distinct contents shown for each one offered; Gini of how often each was shown.",
+            nan,
             stat=("coverage", "gini"),
         )
         self.slate_entropy = declared.gauge(
-            "moard_learner_slate_entropy_nats", "Entropy of the newest slates by their logged propensities."
+            "moard_learner_slate_entropy_nats", "Entropy of the newest slates by their logged propensities.", nan
         )
         self.slate_propensity = declared.gauge(
-            "moard_learner_slate_propensity_min", "Probability of the least likely of the newest slates."
+            "moard_learner_slate_propensity_min", "Probability of the least likely of the newest slates.", nan
         )
         self.exploration_boost = declared.gauge(
-            "moard_learner_exploration_boost", "What serving multiplies temperature and epsilon by; 1 is as set."
+            "moard_learner_exploration_boost", "What serving multiplies temperature and epsilon by; 1 is as set.", 1.0
         )

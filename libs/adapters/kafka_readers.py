@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import aiokafka
 import structlog
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from libs.adapters.kafka_broker import Broker, broker_of
@@ -43,9 +43,10 @@ class _Reader:
             raise StoreUnavailable("the reader is not started")
         return self._consumer
 
-    async def _open(self, *topics: str) -> AIOKafkaConsumer:
+    async def _open(
+        self, topic: str | None = None, listener: ConsumerRebalanceListener | None = None
+    ) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            *topics,
             **self._broker.options(),
             group_id=self._group_id,
             enable_auto_commit=False,
@@ -54,6 +55,8 @@ class _Reader:
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
+        if topic is not None:
+            consumer.subscribe([topic], listener=listener)
         try:
             async with asyncio.timeout(_START_S):
                 await consumer.start()
@@ -196,14 +199,33 @@ class KafkaGroupReader(_Reader):
     def __init__(self, broker: Broker | str, group_id: str, topic: str) -> None:
         super().__init__(broker, group_id, auto_offset_reset="earliest")
         self._topic = topic
+        self._assignments = _Assignments()
 
     async def start(self) -> None:
         """Join the group; a group without offsets starts at the beginning."""
-        await self._open(self._topic)
+        await self._open(self._topic, self._assignments)
+
+    @property
+    def rebalances(self) -> int:
+        """Times partitions were given to this member, the first time at its start."""
+        return self._assignments.count
 
     async def commit(self) -> bool:
         """Commit what was returned by ``poll`` so far; False when the broker did not take it in 5 s."""
         return not self._live.assignment() or await self._commit(None)
+
+
+class _Assignments(ConsumerRebalanceListener):  # type: ignore[misc]
+    """Counts how often a group gave its member partitions."""
+
+    count = 0
+
+    def on_partitions_revoked(self, revoked: Collection[aiokafka.TopicPartition]) -> None:
+        """Nothing: what was not committed is read again, by whoever gets the partition."""
+
+    def on_partitions_assigned(self, assigned: Collection[aiokafka.TopicPartition]) -> None:  # noqa: ARG002
+        """Count."""
+        self.count += 1
 
 
 def _kafka(partitions: Iterable[TopicPartition]) -> list[aiokafka.TopicPartition]:

@@ -124,6 +124,7 @@ class MemoryGroupReader:
         self._topic = topic
         self._group = log.group(group_id)
         self._generation = -1
+        self._rebalances = 0
         self._cursor = _Cursor(log)
 
     async def start(self) -> None:
@@ -131,6 +132,7 @@ class MemoryGroupReader:
         self._log.partitions(self._topic)
         self._group.members.append(self)
         self._rebalance()
+        self._adopt()
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
         """Return the next records of the partitions held at the moment."""
@@ -146,6 +148,11 @@ class MemoryGroupReader:
     def lag(self) -> dict[TopicPartition, int]:
         """Return end minus position."""
         return self._cursor.lag()
+
+    @property
+    def rebalances(self) -> int:
+        """Times partitions were given to this member."""
+        return self._rebalances
 
     async def stop(self) -> None:
         """Leave the group."""
@@ -165,6 +172,7 @@ class MemoryGroupReader:
         if self._generation == self._group.generation or not self._log.available:
             return
         self._generation = self._group.generation
+        self._rebalances += 1
         share, members = self._group.members.index(self), len(self._group.members)
         self._cursor.positions = {
             tp: max(self._group.committed.get(tp, 0), partition.beginning)

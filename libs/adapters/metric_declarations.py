@@ -21,10 +21,13 @@ class Declared:
         _initialise(metric, labels)
         return metric
 
-    def gauge(self, name: str, text: str, **labels: Collection[str]) -> Gauge:
-        """Return a gauge."""
+    def gauge(self, name: str, text: str, initial: float = 0.0, /, **labels: Collection[str]) -> Gauge:
+        """Return a gauge; ``initial`` is what its series show until they are set, NaN where 0 would be a claim."""
         metric = Gauge(name, text, list(labels), registry=self._registry)
         _initialise(metric, labels)
+        if initial:
+            for values in product(*labels.values()):
+                (metric.labels(*values) if labels else metric).set(initial)
         return metric
 
     def histogram(

@@ -5,9 +5,11 @@ wrong yet.
 """
 
 from collections.abc import Iterable
+from math import nan
 
 from prometheus_client import CollectorRegistry, Gauge
 
+from libs.adapters.evaluation_metrics import EvaluationMetrics
 from libs.adapters.health_metrics import HealthMetrics
 from libs.adapters.metric_declarations import REQUEST_SECONDS, Declared
 
@@ -28,8 +30,9 @@ REFUSED_REASONS = (
     "body_slow",
     "media_type",
 )
-EVALUATION_OUTCOMES = ("usable", "external", "greedy", "unlogged", "not_followed")
 STATUS_FAILURES = "Statuses that the board did not take in time; only the console and moard status need it."
+POLICIES = ("cold", "value", "a", "p")
+ARMS = ("policy", "uniform", "greedy")
 LOSS_PARTS = ("total", "u", "n", "a", "a_empty", "choice", "organic", "conservative")
 
 
@@ -74,13 +77,18 @@ class IngestMetrics:
             "moard_projector_rebuilds_total", "Rebuilds of all histories after the store came back empty."
         )
         self.status_failures = declared.counter("moard_ingest_status_failures_total", STATUS_FAILURES)
-        self._declare_catalogue(declared)
+        self.rebalances = declared.counter(
+            "moard_projector_rebalances_total",
+            "Times the broker gave this projector partitions anew; the first is its start.",
+        )
         self.lag_records = declared.gauge(
             "moard_projector_consumer_lag_records",
-            "Records of the partition the projector has not read yet.",
+            "Records of the partition the projector has not read yet; 0 where another ingest reads it.",
             topic=(),
             partition=(),
         )
+        self.group_lag = _group_lag(declared)
+        self._declare_catalogue(declared)
 
     def _declare_catalogue(self, declared: Declared) -> None:
         self.catalogue = declared.counter(
@@ -109,7 +117,7 @@ class LearnerMetrics:
         self._declare_replay(declared)
         self._declare_training(declared)
         self._declare_publishing(declared)
-        self._declare_evaluation(declared)
+        self.evaluation = EvaluationMetrics(declared)
         self.health = HealthMetrics(declared)
         self.status_failures = declared.counter("moard_learner_status_failures_total", STATUS_FAILURES)
 
@@ -133,12 +141,14 @@ class LearnerMetrics:
         )
         for topic, partition in partitions:
             self.consumed.labels(topic, partition)
-        self.group_lag = declared.gauge(
-            "kafka_consumergroup_lag",
-            "The lag under the name that kafka_exporter gives it, so that dashboards made for that one work.",
-            consumergroup=(),
-            topic=(),
-            partition=(),
+        self.group_lag = _group_lag(declared)
+        self.log_ends_age = declared.gauge(
+            "moard_learner_log_ends_age_seconds",
+            "Now minus the broker's last answer about the ends of the log: lag is as old as that.",
+        )
+        self.turn_age = declared.gauge(
+            "moard_learner_turn_age_seconds",
+            "Now minus the last turn of the learner's loop; while it stands still, so do most of its metrics.",
         )
         self.gap_records = declared.counter(
             "moard_learner_gap_records_total", "Records that retention deleted before they were learned."
@@ -236,53 +246,6 @@ class LearnerMetrics:
             "moard_learner_snapshots_refused_total", "Snapshots the store refused: another learner holds the pointer."
         )
 
-    def _declare_evaluation(self, declared: Declared) -> None:
-        spans = ("window", "total")
-        which = {"policy": ("uniform", "exploit"), "estimator": ("ips", "snrips")}
-        self.evaluation_impressions = declared.counter(
-            "moard_learner_evaluation_impressions_total",
-            "Impressions by what off-policy estimates make of them; not_followed: left out among too many users.",
-            outcome=EVALUATION_OUTCOMES,
-        )
-        self.evaluation_rows = declared.gauge(
-            "moard_learner_evaluation_rows", "Closed impressions that figures rest on.", span=spans
-        )
-        self.choice_quality = declared.gauge(
-            "moard_learner_choice_quality",
-            "Choice predictions of the snapshots that served, judged by what was consumed; NaN without any.",
-            measure=("logloss", "normalised_logloss", "auc", "calibration_error", "base_rate"),
-            span=spans,
-        )
-        self.value_slope = declared.gauge(
-            "moard_learner_value_calibration_slope",
-            "Slope of realised returns over predicted values, of requests (u) and consumed contents (q); 1 is right.",
-            prediction=("u", "q"),
-            span=spans,
-        )
-        self.logged_value = declared.gauge(
-            "moard_learner_logged_policy_value", "Reward per impression of the policies that served.", span=spans
-        )
-        self.policy_value = declared.gauge(
-            "moard_learner_policy_value",
-            "Estimated reward per impression of another policy, with its 95 % interval by user; NaN when refused.",
-            **which,
-            stat=("value", "low", "high"),
-            span=spans,
-        )
-        self.policy_weights = declared.gauge(
-            "moard_learner_policy_weights",
-            "Importance weights behind an estimate: effective sample size, mean, share of the largest.",
-            **which,
-            stat=("ess", "mean", "largest_share"),
-            span=spans,
-        )
-        self.evaluation_valid = declared.gauge(
-            "moard_learner_evaluation_valid",
-            "1 while nothing is wrong with the estimates for this reason, 0 when they must not be believed.",
-            reason=("mean_weight", "propensities"),
-            span=spans,
-        )
-
 
 class ServingMetrics:
     """What serving shows."""
@@ -295,7 +258,9 @@ class ServingMetrics:
 
     def _declare_snapshots(self, declared: Declared) -> None:
         self.snapshot_age = declared.gauge(
-            "moard_serving_snapshot_age_seconds", "Now minus creation of the snapshot in use; NaN before the first."
+            "moard_serving_snapshot_age_seconds",
+            "Now minus creation of the snapshot in use; NaN before the first.",
+            nan,
         )
         self.snapshot_version = declared.gauge(
             "moard_serving_snapshot_version", "Version in use (epoch ms), 0 before the first."
@@ -314,7 +279,7 @@ class ServingMetrics:
 
     def _declare_ranking(self, declared: Declared) -> None:
         self.rankings = declared.counter(
-            "moard_serving_rankings_total", "Rankings by policy and drawn arm.", policy=(), arm=()
+            "moard_serving_rankings_total", "Rankings by policy and drawn arm.", policy=POLICIES, arm=ARMS
         )
         self.degraded = declared.counter(
             "moard_serving_degraded_total", "Answers given without one of the parts, by part.", reason=DEGRADED_REASONS
@@ -339,3 +304,13 @@ class ServingMetrics:
             "Contents met without a usable vector.",
             reason=("missing", "broken"),
         )
+
+
+def _group_lag(declared: Declared) -> Gauge:
+    return declared.gauge(
+        "kafka_consumergroup_lag",
+        "The lag under the name that kafka_exporter gives it, so that dashboards made for that one work.",
+        consumergroup=(),
+        topic=(),
+        partition=(),
+    )

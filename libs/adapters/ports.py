@@ -126,6 +126,10 @@ class GroupReader(Protocol):
     def lag(self) -> dict[TopicPartition, int]:
         """High water mark minus position for each assigned partition; local, never blocks."""
 
+    @property
+    def rebalances(self) -> int:
+        """Times partitions were given to this member, the first time at its start."""
+
     async def stop(self) -> None:
         """Leave the group and close."""
 

@@ -4,7 +4,7 @@ Ingest writes histories itself before it answers; the projector writes what inge
 produced to Kafka directly. When the store comes back empty it replays everything the log retains.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
 
@@ -68,8 +68,8 @@ class Projector:
         self._partitions = [TopicPartition(EVENTS, number) for number in range(partitions)]
         self._min_dwell_ms = min_dwell_ms
         self._max_records = max_records
-        for tp in self._partitions:
-            metrics.lag_records.labels(*tp)
+        self._rebalances = 0
+        self._show({})
 
     async def run(self) -> None:
         """Follow the log until cancelled. A store that is away is waited for; anything else is raised."""
@@ -87,8 +87,16 @@ class Projector:
         await self._write(await self._own_writes.others(records))
         if records:
             await self._reader.commit()  # if not taken, these are read and written again, which changes nothing
-        for tp, lag in self._reader.lag().items():
-            self._metrics.lag_records.labels(*tp).set(lag)
+        self._show(self._reader.lag())
+
+    def _show(self, lag: Mapping[TopicPartition, int]) -> None:
+        """Show the lag of what this member reads; a partition that another one took over is no longer behind here."""
+        for tp in self._partitions:
+            self._metrics.lag_records.labels(*tp).set(lag.get(tp, 0))
+            self._metrics.group_lag.labels(GROUP, *tp).set(lag.get(tp, 0))
+        rebalances = self._reader.rebalances
+        self._metrics.rebalances.inc(rebalances - self._rebalances)
+        self._rebalances = rebalances
 
     async def _rebuild_if_empty(self) -> None:
         marker = await self._history.generation()

@@ -109,6 +109,7 @@ class Learner:
         self._parts: Parts | None = None
         self._turned_s = time.monotonic()
         self._publishing: asyncio.Task[None] | None = None
+        self.metrics.turn_age.set_function(lambda: time.monotonic() - self._turned_s)
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -161,7 +162,7 @@ class Learner:
         loop_parts = (parts.events, parts.attribution, parts.trainer, parts.snapshots, parts.checkpoints)
         settings = self._settings
         final_ms = settings.join_rules().windows.final_ms
-        evaluation = Evaluation(settings.goal(), self.metrics, settings.learner_evaluation_window, final_ms)
+        evaluation = Evaluation(settings.goal(), self.metrics.evaluation, settings.learner_evaluation_window, final_ms)
         parts.trainer.start()
         try:
             async with _together(parts.watch.run(), parts.snapshots.watch_pointer()):

@@ -84,6 +84,9 @@ class Checkpoints:
         self._saved: tuple[dict[TopicPartition, int], int] | None = None
         self._accepted: list[str] = []
         self._saving: asyncio.Task[None] | None = None
+        metrics.checkpoint_age.set_function(
+            lambda: (clock_ms() - self._complete_ms) / 1000
+        )  # also of a loop that hangs
 
     def due(self, positions: Mapping[TopicPartition, int], step: int) -> bool:
         """Tell whether it is time and something happened; raises what writing raised, unless it was the disk."""
@@ -93,7 +96,6 @@ class Checkpoints:
             self._collect()
         if (dict(positions), step) == self._saved:
             self._complete_ms = self._clock_ms()  # what is on disk is all there is
-        self._metrics.checkpoint_age.set((self._clock_ms() - self._complete_ms) / 1000)
         return self._clock_ms() >= self._not_before_ms and (dict(positions), step) != self._saved
 
     def save(self, agent: State, attribution: Attribution, positions: Mapping[TopicPartition, int]) -> None:
@@ -140,7 +142,6 @@ class Checkpoints:
         self._complete_ms = self._clock_ms()
         seconds = time.perf_counter() - began
         self._metrics.checkpoint_duration.set(seconds)
-        self._metrics.checkpoint_age.set(0)
         log.info("checkpoint.saved", name=complete.name, step=complete.step, duration_ms=round(1000 * seconds))
         passing("commit.before")
         await self._committed(complete.positions())

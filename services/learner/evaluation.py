@@ -12,7 +12,7 @@ from zlib import crc32
 
 import numpy as np
 
-from libs.adapters.telemetry import LearnerMetrics
+from libs.adapters.evaluation_metrics import EvaluationMetrics
 from libs.events.schema import Impression
 from libs.rl.evaluation import INVALIDITIES, Estimate
 from libs.rl.logged_slates import difference, exclusion, logged_slates, policies
@@ -54,7 +54,7 @@ class Evaluation:
     def __init__(
         self,
         goal: Goal,
-        metrics: LearnerMetrics,
+        metrics: EvaluationMetrics,
         window: int,
         final_ms: int,
         clock_s: Callable[[], float] = time.monotonic,
@@ -157,12 +157,12 @@ class Evaluation:
 
     def _show_outcomes(self) -> None:
         for outcome, count in (self.outcomes - self._shown).items():
-            self._metrics.evaluation_impressions.labels(outcome).inc(count)
+            self._metrics.impressions.labels(outcome).inc(count)
         self._shown = self.outcomes.copy()
 
     def _show_span(self, span: str, rows: int, totals: Totals) -> None:
         metrics, choice = self._metrics, totals.choice
-        metrics.evaluation_rows.labels(span).set(rows)
+        metrics.rows.labels(span).set(rows)
         for measure in ("logloss", "normalised_logloss", "auc", "calibration_error", "base_rate"):
             metrics.choice_quality.labels(measure, span).set(getattr(choice, measure))
         metrics.value_slope.labels("u", span).set(totals.u.slope)
@@ -175,7 +175,7 @@ class Evaluation:
                 self._show_estimate((policy, estimator), span, estimate)
                 wrong.add(estimate.invalid)
         for reason in INVALIDITIES:
-            metrics.evaluation_valid.labels(reason, span).set(reason not in wrong)
+            metrics.valid.labels(reason, span).set(reason not in wrong)
 
     def _show_estimate(self, which: tuple[str, str], span: str, estimate: Estimate) -> None:
         numbers = {"value": estimate.value if estimate.usable else None}

@@ -40,8 +40,9 @@ class LogWatch:
         self._watchdog_ms = int(1000 * watchdog_s)
         self._clock_ms = clock_ms
         self._ends: dict[TopicPartition, int] = {}
-        self._caught_up_ms = clock_ms()
+        self._caught_up_ms = self._answered_ms = clock_ms()
         self._shown_ms = 0
+        metrics.log_ends_age.set_function(lambda: (clock_ms() - self._answered_ms) / 1000)
 
     async def run(self) -> None:
         """Watch until cancelled; raises ``Stalled``."""
@@ -57,6 +58,7 @@ class LogWatch:
         except StoreUnavailable as error:
             log.warning("log.unreachable", error=str(error))
         else:
+            self._answered_ms = self._clock_ms()
             self._intake.known_idle(self._ends, asked_ms)
         if sum(self.lag().values()) <= self._intake.pending:  # all that is known to exist was read
             self._caught_up_ms = self._clock_ms()

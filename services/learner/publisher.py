@@ -60,6 +60,7 @@ class SnapshotPublisher:
         self._metrics = metrics
         self._clock_ms = clock_ms
         self.last_version = lineage.last_version
+        metrics.snapshot_version.set(self.last_version)
         self._offsets: dict[TopicPartition, int] = {}  # of events, contained in what was published last
         self._published_ms = 0
         self._step = -1  # of the weights published last; those of a checkpoint count as not published

@@ -38,6 +38,7 @@ class Outbox:
         self._sending = 0
         self._refused = False
         self._asked_s: float | None = None  # since when the broker is to answer
+        metrics.impressions_pending.set_function(self.__len__)
 
     def __len__(self) -> int:
         """Return the number of records not yet acknowledged."""
@@ -66,7 +67,6 @@ class Outbox:
             self._wake.clear()
             while self._waiting:
                 await self._send_batch()
-                self._metrics.impressions_pending.set(len(self))
             if self._closing:
                 return
 

@@ -241,6 +241,8 @@ async def test_two_members_share_the_partitions(event_log: EventLog) -> None:
     assert seen[1].isdisjoint(seen[2])
     assert seen[1]
     assert seen[2]
+    assert first.rebalances >= 2  # its start, and the other one's coming
+    assert second.rebalances >= 1
 
 
 async def test_ensure_is_idempotent_and_refuses_another_partition_count(event_log: EventLog) -> None:

@@ -1,6 +1,7 @@
 import json
 import logging
 from collections.abc import Iterator
+from typing import get_args
 
 import pytest
 import structlog
@@ -15,6 +16,8 @@ from libs.adapters.telemetry import (
     ServingMetrics,
     configure_logging,
 )
+from libs.rl.slates import Arm, Rule
+from services.serving.ranking import COLD
 
 
 def value(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -33,6 +36,29 @@ def test_every_known_series_of_the_learner_is_there_from_the_start() -> None:
             assert value(registry, f"moard_learner_{name}", topic=topic, partition="0") == 0
     assert value(registry, "moard_learner_records_consumed_total", topic="moard.events", partition="0") == 0
     assert value(registry, "moard_learner_event_age_seconds_count", stage="trained") == 0
+
+
+def test_what_was_not_measured_yet_claims_nothing() -> None:
+    registry = CollectorRegistry()
+    LearnerMetrics(registry, [])
+    ServingMetrics(registry)
+    unknown = [
+        value(registry, "moard_learner_policy_value", policy="uniform", estimator="ips", stat="value", span="window"),
+        value(registry, "moard_learner_choice_quality", measure="auc", span="total"),
+        value(registry, "moard_learner_slate_entropy_nats"),
+        value(registry, "moard_serving_snapshot_age_seconds"),
+    ]
+    assert [each for each in unknown if each is None or each == each] == []
+    assert value(registry, "moard_learner_evaluation_valid", reason="propensities", span="window") == 1
+    assert value(registry, "moard_learner_exploration_boost") == 1
+
+
+def test_every_ranking_that_can_happen_has_its_series() -> None:
+    registry = CollectorRegistry()
+    ServingMetrics(registry)
+    for policy in (COLD, *get_args(Rule)):
+        for arm in get_args(Arm):
+            assert value(registry, "moard_serving_rankings_total", policy=policy, arm=arm) == 0
 
 
 def test_series_of_ingest_and_serving_are_there_too() -> None:

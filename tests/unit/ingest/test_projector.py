@@ -59,12 +59,9 @@ class World:
             max_records=10,
         )
 
-    def lag(self) -> float:
+    def lag(self, name: str = "moard_projector_consumer_lag_records") -> float:
         return sum(
-            sample.value
-            for metric in self.registry.collect()
-            if metric.name == "moard_projector_consumer_lag_records"
-            for sample in metric.samples
+            sample.value for metric in self.registry.collect() if metric.name == name for sample in metric.samples
         )
 
     def committed(self) -> int:
@@ -101,6 +98,21 @@ async def test_it_writes_what_direct_producers_appended(world: World) -> None:
     assert await world.contents() == {1, 2}
     assert await world.history.seen("user-2")
     assert world.committed() == 5
+
+
+async def test_lag_is_mirrored_and_a_partition_that_another_one_took_is_not_behind_here(world: World) -> None:
+    first = await world.projector()
+    await settle(first, world)
+    world.append(*(interaction(f"user-{number}", content_id=1) for number in range(200)))
+    await first.turn()
+    lags = {name: world.lag(name) for name in ("moard_projector_consumer_lag_records", "kafka_consumergroup_lag")}
+    assert set(lags.values()) == {190}
+
+    other = MemoryGroupReader(world.log, GROUP, EVENTS)  # takes half of the partitions, and reads nothing
+    await other.start()
+    await settle(first, world)
+    assert world.lag("kafka_consumergroup_lag") == 0
+    assert world.registry.get_sample_value("moard_projector_rebalances_total") == 2
 
 
 async def test_undecodable_records_are_passed_over(world: World) -> None:

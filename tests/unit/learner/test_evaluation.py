@@ -34,7 +34,7 @@ class Stream:
     def restart(self) -> None:
         self.registry = CollectorRegistry()
         metrics = LearnerMetrics(self.registry, [])
-        self.evaluation = Evaluation(self.goal, metrics, self.window, FINAL_MS, clock_s=lambda: 0.0)
+        self.evaluation = Evaluation(self.goal, metrics.evaluation, self.window, FINAL_MS, clock_s=lambda: 0.0)
 
     def put(self, *events: Event, after_ms: int = 1_000) -> None:
         self.now_ms += after_ms

@@ -92,6 +92,28 @@ async def test_a_crash_loses_and_doubles_nothing(stand: Stand) -> None:
     assert stand.metric("replay_rows") == 200
 
 
+async def test_ages_rise_while_the_loop_stands_still(stand: Stand) -> None:
+    learner = stand.learner()
+    await learner.start()  # and it is not let run
+    for age in ("turn_age_seconds", "checkpoint_age_seconds"):
+        before = stand.metric(age)
+        await eventually(lambda age=age, before=before: stand.metric(age) > before + 0.05, age)  # type: ignore[misc]
+    running = asyncio.ensure_future(learner.run())
+    await eventually(lambda: stand.metric("turn_age_seconds") < 0.05, "a turn")
+    learner.stop()
+    await running
+
+
+async def test_a_learner_shows_the_version_that_the_one_before_it_published(stand: Stand) -> None:
+    async with stand.learner().running():
+        stand.append(*session(1))
+        await eventually(lambda: stand.store._current, "a snapshot")
+    current = await stand.store.current()
+    assert current is not None
+    async with stand.learner().running():
+        assert stand.metric("snapshot_version") == current.version
+
+
 async def test_the_start_after_a_stop_reads_nothing_again(stand: Stand) -> None:
     async with stand.learner().running():
         stand.append(*session(1), *session(2), b"not json")

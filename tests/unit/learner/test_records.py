@@ -8,6 +8,7 @@ from prometheus_client import CollectorRegistry
 from libs.adapters.memory import MemoryLog, MemoryPartitionReader, MemoryProducer
 from libs.adapters.ports import Outgoing, TopicPartition, TopicSpec
 from libs.adapters.telemetry import LearnerMetrics
+from libs.errors import StoreUnavailable
 from libs.events.codec import encode
 from libs.events.topics import CONTENTS, EVENTS, user_key
 from services.learner.intake import EventIntake
@@ -29,7 +30,8 @@ class Stand:
         self.log = MemoryLog(clock_ms=lambda: self.now_ms)
         for name, partitions in ((EVENTS, 2), (CONTENTS, 1)):
             self.log.create(TopicSpec(name, partitions))
-        metrics = LearnerMetrics(CollectorRegistry(), [E0, E1, C0])
+        self.registry = CollectorRegistry()
+        metrics = LearnerMetrics(self.registry, [E0, E1, C0])
         reader = MemoryPartitionReader(self.log, "moard-learner")
         self.records = MergedRecords(reader, ROUND)
         self.intake = EventIntake(
@@ -86,6 +88,22 @@ async def test_records_that_wait_for_their_round_are_no_outage_and_others_are(st
     stand.now_ms += 100_000
     with pytest.raises(Stalled, match=f"{ROUND} records wait"):
         await stand.watch.ask()
+
+
+async def test_lag_is_as_old_as_the_brokers_last_answer(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def away(_: object) -> dict[TopicPartition, int]:
+        raise StoreUnavailable("no broker")
+
+    async def age_s() -> float | None:
+        stand.now_ms += 5_000
+        await stand.watch.ask()
+        return stand.registry.get_sample_value("moard_learner_log_ends_age_seconds")
+
+    assert await age_s() == 0
+    with monkeypatch.context() as outage:
+        outage.setattr(MemoryPartitionReader, "end_offsets", away)
+        assert [await age_s(), await age_s()] == [5, 10]
+    assert await age_s() == 0
 
 
 async def test_a_partition_far_ahead_is_not_read_on_until_the_others_have_caught_up(stand: Stand) -> None:

@@ -63,6 +63,7 @@ async def test_what_comes_while_it_runs_is_sent_without_waiting() -> None:
 async def test_a_full_buffer_drops_and_counts() -> None:
     s = Setting(capacity=2)
     assert [s.outbox.offer(event(number)) for number in range(4)] == [True, True, False, False]
+    assert s.metric("moard_serving_impressions_pending") == 2
     assert s.metric("moard_serving_impressions_dropped_total") == 2
 
 

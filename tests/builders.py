@@ -11,7 +11,7 @@ import numpy as np
 
 from libs.adapters.ports import Record
 from libs.events.codec import encode
-from libs.events.schema import Content, Impression, Interaction
+from libs.events.schema import Content, Erasure, Impression, Interaction
 from libs.events.topics import CONTENTS, EVENTS, content_key, partition_of, user_key
 from libs.rl.slates import Exploration, plackett_luce
 
@@ -60,13 +60,18 @@ def interaction(user_id: str = "user-1", content_id: int | None = 1, kind: str =
     return Interaction(user_id=user_id, content_id=content_id, kind=kind, **(values | fields))  # type: ignore[arg-type]
 
 
+def erasure(user_id: str = "user-1", **fields: Any) -> Erasure:
+    """Return the request to forget a user."""
+    return Erasure(user_id=user_id, **({"event_id": f"erasure-{next(_ids)}"} | fields))
+
+
 def content(content_id: int = 1, **fields: Any) -> Content:
     """Return a content with a title and no vector."""
     return Content(content_id=content_id, **({"title": f"Content {content_id}"} | fields))
 
 
 def record(
-    document: Impression | Interaction | Content | bytes | None,
+    document: Impression | Interaction | Erasure | Content | bytes | None,
     *,
     offset: int = 0,
     append_ms: int = NOW_MS,
@@ -79,7 +84,7 @@ def record(
     """Return the record a broker would keep: key, topic and partition follow from the document unless given."""
     if isinstance(document, Content):
         key, topic = key or content_key(document.content_id), topic or CONTENTS
-    elif isinstance(document, (Impression, Interaction)):
+    elif isinstance(document, (Impression, Interaction, Erasure)):
         key = key or user_key(document.user_id)
     topic = topic or EVENTS
     if partition is None:

@@ -151,6 +151,7 @@ class MemoryUserHistory(_Switch):
         self._cap = cap
         self._visits: dict[str, dict[str, Visit]] = {}
         self._seen: set[str] = set()
+        self._erased_ms: dict[str, int] = {}
         self._consumptions: Counter[int] = Counter()
         self._popularity: dict[int, float] = {}
         self._generation: str | None = None
@@ -160,6 +161,8 @@ class MemoryUserHistory(_Switch):
         self._require()
         await asyncio.sleep(0)
         for user_id, visit in visits:
+            if visit.timestamp_ms <= self._erased_ms.get(user_id, -1):
+                continue
             self._seen.add(user_id)
             member = f"{visit.event_id}:{visit.content_id}"
             kept = self._visits.setdefault(user_id, {})
@@ -186,10 +189,19 @@ class MemoryUserHistory(_Switch):
         self._require()
         self._seen.update(user_ids)
 
+    async def erase(self, user_id: str, until_ms: int) -> None:
+        """Forget a user's visits up to this time, and refuse them from then on."""
+        self._require()
+        self._erased_ms[user_id] = max(until_ms, self._erased_ms.get(user_id, -1))
+        kept = self._visits.pop(user_id, {})
+        if later := {name: visit for name, visit in kept.items() if visit.timestamp_ms > until_ms}:
+            self._visits[user_id] = later
+        self._seen.discard(user_id)
+
     async def seen(self, user_id: str) -> bool:
         """Return whether any event named this user."""
         self._require()
-        return user_id in self._seen
+        return user_id in self._seen or user_id in self._visits
 
     async def consumptions(self, content_ids: Sequence[int]) -> list[int]:
         """Return how often each content was appended."""
@@ -216,6 +228,7 @@ class MemoryUserHistory(_Switch):
         """Come back empty."""
         self._visits.clear()
         self._seen.clear()
+        self._erased_ms.clear()
         self._consumptions.clear()
         self._popularity.clear()
         self._generation = None

@@ -13,7 +13,7 @@ from libs.adapters.evaluation_metrics import EvaluationMetrics
 from libs.adapters.health_metrics import HealthMetrics
 from libs.adapters.metric_declarations import REQUEST_SECONDS, Declared
 
-OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered")
+OUTCOMES = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered", "erased")
 DEAD_LETTER_REASONS = ("json", "schema", "field", "type", "oversize", "poison")
 REJECT_REASONS = ("size", "sha256", "header", "arch", "format", "finite", "canary", "vector_size")
 DEGRADED_REASONS = ("history", "catalogue", "users", "snapshot", "impression")

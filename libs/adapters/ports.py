@@ -233,6 +233,12 @@ class UserHistory(Protocol):
     async def mark_seen(self, user_ids: Sequence[str]) -> None:
         """Remember that events named these users, also when nothing moved their history."""
 
+    async def erase(self, user_id: str, until_ms: int) -> None:
+        """Forget a user's visits up to this event time, and that there was such a user.
+
+        Older visits are refused from then on, so that it does not matter in which order both are written.
+        """
+
     async def seen(self, user_id: str) -> bool:
         """Return whether any event named this user."""
 

@@ -19,10 +19,12 @@ _POPULAR: Final = 10_000  # contents kept by popularity, about 1 MB: far more th
 # for ever, and the sum is kept as its base-2 logarithm, which neither overflows today nor underflows in a backfill.
 _APPEND: Final = """
 local cap, expiry, half_life, popular = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
-for i = 3, #KEYS do
-  local at = 3 * i - 4
+local erasures = redis.call('EXISTS', KEYS[3]) == 1
+for i = 4, #KEYS do
+  local at = 3 * i - 7
   local score, member, content = ARGV[at], ARGV[at + 1], ARGV[at + 2]
-  if redis.call('ZADD', KEYS[i], 'NX', score, member) == 1 then
+  local erased = erasures and redis.call('ZSCORE', KEYS[3], KEYS[i])
+  if not (erased and tonumber(score) <= tonumber(erased)) and redis.call('ZADD', KEYS[i], 'NX', score, member) == 1 then
     redis.call('ZREMRANGEBYRANK', KEYS[i], 0, -cap - 1)
     redis.call('EXPIRE', KEYS[i], expiry)
     if redis.call('ZSCORE', KEYS[i], member) then
@@ -45,6 +47,15 @@ return table.concat(redis.call('ZRANGE', KEYS[1], 0, ARGV[1], 'REV', 'WITHSCORES
 _MARK: Final = "for i = 1, #KEYS do redis.call('SET', KEYS[i], '', 'EX', ARGV[1]) end"
 
 
+# Who was erased, and up to when: kept for as long as anything of theirs may be read again.
+_ERASE: Final = """
+redis.call('ZADD', KEYS[3], 'GT', ARGV[1], KEYS[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', '(' .. ARGV[2])
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+redis.call('DEL', KEYS[2])
+"""
+
+
 class RedisUserHistory:
     """A sorted set for each user, score = event time in ms, member = ``event_id:content_id``.
 
@@ -60,6 +71,7 @@ class RedisUserHistory:
         self._redis = connect(url)
         self._append = self._redis.register_script(_APPEND)
         self._mark = self._redis.register_script(_MARK)
+        self._erase = self._redis.register_script(_ERASE)
         self._recent = self._redis.register_script(_RECENT)
         self._cap = cap
         self._prefix = prefix
@@ -68,7 +80,7 @@ class RedisUserHistory:
         """Add visits; one already there, or older than all of a full history, changes nothing."""
         for start in range(0, len(visits), _CHUNK):
             chunk = visits[start : start + _CHUNK]
-            counts = self._key("consumptions"), self._key("popular")
+            counts = self._key("consumptions"), self._key("popular"), self._key("erased")
             keys = [*counts, *(self._user(user_id) for user_id, _ in chunk)]
             args: list[str | int] = [self._cap, _EXPIRY_S, POPULARITY_HALF_LIFE_MS, _POPULAR]
             for _, visit in chunk:
@@ -90,6 +102,12 @@ class RedisUserHistory:
         for start in range(0, len(keys), _CHUNK):
             async with reaching_redis():
                 await self._mark(keys=keys[start : start + _CHUNK], args=[_EXPIRY_S])
+
+    async def erase(self, user_id: str, until_ms: int) -> None:
+        """Forget a user's visits up to this time, and refuse them from then on."""
+        keys = [self._user(user_id), self._key(f"seen:{user_id}"), self._key("erased")]
+        async with reaching_redis():
+            await self._erase(keys=keys, args=[until_ms, until_ms - 1_000 * _EXPIRY_S])
 
     async def seen(self, user_id: str) -> bool:
         """Return whether any event named this user."""

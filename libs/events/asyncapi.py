@@ -12,6 +12,7 @@ _KAFKA: Final = "0.5.0"  # version of AsyncAPI's Kafka bindings
 _KEYS: Final = {
     "Impression": "user_id in UTF-8",
     "Interaction": "user_id in UTF-8",
+    "Erasure": "user_id in UTF-8",
     "Content": "content_id in decimal",
 }
 
@@ -40,11 +41,11 @@ def _channels() -> dict[str, Any]:
     return {
         "events": _channel(
             EVENTS,
-            ["Impression", "Interaction"],
-            "What users saw and did. Keyed by user id, so that one partition holds one user's story in order. The "
-            "partition is toPositive(murmur2(key)) % partitions, as the defaults of the Java client and aiokafka have "
-            "it; librdkafka needs partitioner=murmur2_random. What lies elsewhere is sent on, with the header "
-            f"{MISROUTED_FROM}. The broker sets the times (LogAppendTime).",
+            ["Impression", "Interaction", "Erasure"],
+            "What users saw and did, and whom to forget. Keyed by user id, so that one partition holds one user's "
+            "story in order. The partition is toPositive(murmur2(key)) % partitions, as the defaults of the Java "
+            "client and aiokafka have it; librdkafka needs partitioner=murmur2_random. What lies elsewhere is sent on, "
+            f"with the header {MISROUTED_FROM}. The broker sets the times (LogAppendTime).",
             {"cleanup.policy": ["delete"]},
         ),
         "contents": _channel(
@@ -74,7 +75,9 @@ def _channel(topic: str, messages: list[str], description: str, configuration: d
 def _operations() -> dict[str, Any]:
     return {
         "readEvents": _operation("receive", "events", "Backends append here, directly or through POST /api/v1/events."),
-        "writeEvents": _operation("send", "events", "Ingest appends interactions, serving the impressions it chose."),
+        "writeEvents": _operation(
+            "send", "events", "Ingest appends interactions and erasures, serving the impressions it chose."
+        ),
         "readContents": _operation("receive", "contents", "Everybody who ranks or learns follows the catalogue."),
         "writeContents": _operation("send", "contents", "Ingest appends what PUT /api/v1/contents/{id} brings."),
         "writeDeadLetters": _operation("send", "deadLetters", "A record that breaks the contract ends here."),

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from libs.errors import BadEvent
 from libs.events.problems import describe
 from libs.events.rules import check_impression, check_interaction
-from libs.events.schema import SCHEMA, Content, Event, Impression, Interaction
+from libs.events.schema import SCHEMA, Content, Erasure, Event, Impression, Interaction, Logged
 from libs.events.topics import Origin, event_id_of
 
 MAX_EVENT_BYTES: Final = 262_144
@@ -26,10 +26,11 @@ mistake, and is refused before it is parsed."""
 MAX_BATCH_EVENTS: Final = 500
 """Most events in one HTTP body: a body of interactions stays far below the cap of 256 kB."""
 
-Document: TypeAlias = Impression | Interaction | Content
+Document: TypeAlias = Logged | Content
 
 _IMPRESSION: Final = TypeAdapter(Impression)
 _INTERACTION: Final = TypeAdapter(Interaction)
+_ERASURE: Final = TypeAdapter(Erasure)
 _CONTENT: Final = TypeAdapter(Content)
 
 
@@ -51,7 +52,7 @@ def _defaults(cls: type[Document]) -> tuple[tuple[str, object], ...]:
 
 
 _DEFAULTS: Final[Mapping[type[Document], tuple[tuple[str, object], ...]]] = {
-    cls: _defaults(cls) for cls in (Impression, Interaction, Content)
+    cls: _defaults(cls) for cls in (Impression, Interaction, Erasure, Content)
 }
 
 
@@ -75,7 +76,7 @@ def encode(document: Document) -> bytes:
     return encoded
 
 
-def decode_event(value: bytes | None, origin: Origin | None = None) -> Event:
+def decode_event(value: bytes | None, origin: Origin | None = None) -> Logged:
     """Return the event in a record's value.
 
     Parameters
@@ -93,7 +94,7 @@ def decode_event(value: bytes | None, origin: Origin | None = None) -> Event:
     document = _document(value)
     if origin is not None and "event_id" not in document:
         document["event_id"] = event_id_of(origin)
-    return _event(document)
+    return _erasure(document) if document.get("type") == "erasure" else _event(document)
 
 
 def decode_content(value: bytes | None) -> Content:
@@ -151,7 +152,16 @@ def _event_of_client(item: Any) -> Event:
     document = _checked(item)
     if "event_id" not in document:
         document["event_id"] = uuid4().hex
+    if document.get("type") == "erasure":
+        raise BadEvent("type", "type: an erasure is asked for with DELETE /api/v1/users/{user_id}", "type")
     return _event(document)
+
+
+def _erasure(document: dict[str, Any]) -> Erasure:
+    try:
+        return _ERASURE.validate_python(document)
+    except ValidationError as error:
+        raise describe(error) from None
 
 
 def _event(document: dict[str, Any]) -> Event:

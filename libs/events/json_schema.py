@@ -6,9 +6,9 @@ from pydantic import TypeAdapter
 
 from libs.events.meanings import FIELDS
 from libs.events.rules import REQUIRED
-from libs.events.schema import Content, Impression, Interaction
+from libs.events.schema import Content, Erasure, Impression, Interaction
 
-DOCUMENTS: Final = (Impression, Interaction, Content)
+DOCUMENTS: Final = (Impression, Interaction, Erasure, Content)
 
 _UNIQUE: Final = {"slate", "candidates"}  # rules.py refuses the same content twice
 

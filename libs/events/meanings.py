@@ -54,6 +54,13 @@ FIELDS: Final[Mapping[str, Mapping[str, str]]] = {
         "value": "The reward of kind reward.",
         "positions": "For kind seen: positions of the impression's slate that came into view, the first is 0.",
     },
+    "Erasure": {
+        "event_id": _EVENT["event_id"],
+        "user_id": "Who is forgotten; in UTF-8 it is the record key.",
+        "timestamp_ms": "When it was asked for, epoch milliseconds, UTC; what counts is where the record stands.",
+        "type": _EVENT["type"],
+        "schema": _EVENT["schema"],
+    },
     "Content": {
         "content_id": "The backend's id; in decimal it is the record key.",
         "title": "Title, may be empty.",

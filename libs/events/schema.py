@@ -91,6 +91,20 @@ class Interaction:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Erasure:
+    """Forget one user: all that was appended before this record, and no more than that.
+
+    What was learned from it stays in the weights. Only an administrator may ask for it: DELETE /api/v1/users/{id}.
+    """
+
+    event_id: Identifier
+    user_id: UserId
+    timestamp_ms: TimestampMs | None = None
+    type: Literal["erasure"] = "erasure"
+    schema: Literal[1] = SCHEMA
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
     """One content as it travels on the compacted topic; a tombstone (no value) removes it."""
 
@@ -107,3 +121,7 @@ class Content:
 
 
 Event: TypeAlias = Impression | Interaction
+"""What a user saw or did: what backends send."""
+
+Logged: TypeAlias = Event | Erasure
+"""What the topic of events holds."""

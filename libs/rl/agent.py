@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from libs.rl import agent_state
+from libs.rl import agent_state, transitions
 from libs.rl.action_space import ActionSpace
 from libs.rl.agent_state import BEGINNING, Mark
 from libs.rl.batch import Batch, draw, gather, next_offers, offers_of, thinned
@@ -23,12 +23,12 @@ from libs.rl.networks import RankingNetwork, soft_update
 from libs.rl.objective import loss_parts
 from libs.rl.poison import Poisoned, expel
 from libs.rl.popularity import Popularity
-from libs.rl.replay import NewRow, Replay, key_of
+from libs.rl.replay import NOBODY, NewRow, Replay, key_of
 from libs.rl.report import Report, report_of
 from libs.rl.sampling import sample
 from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import ID_SIZE, Snapshot, make_config
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State, Withdrawn
+from libs.rl.transitions import RowChange, State
 from libs.rl.update import Outputs, continuation_values, forward
 
 __all__ = ["Agent", "AgentSettings", "Report"]
@@ -93,20 +93,22 @@ class Agent:
         """Write row changes into the buffer, in order."""
         for change in changes:
             match change:
-                case Consumed():
+                case transitions.Consumed():
                     self._consume(change)
-                case Opened():
+                case transitions.Opened():
                     self._open(change)
-                case Withdrawn():
+                case transitions.Withdrawn():
                     self._withdraw(change)
-                case Closed():
+                case transitions.Closed():
                     self._close(change)
-                case Reopened():
+                case transitions.Reopened():
                     self._reopen(change)
-                case Organic():
+                case transitions.Organic():
                     self._add_organic(change)
-                case Retracted():
+                case transitions.Retracted():
                     self._retract(change)
+                case transitions.Erased():
+                    self._erase(change)
 
     def due(self, force: bool = False, replay_ratio: float | None = None) -> int:
         """Return how many rows the next update should take, 0 when none is due.
@@ -234,13 +236,14 @@ class Agent:
         agent.keep()
         return agent
 
-    def _open(self, row: Opened) -> None:
+    def _open(self, row: transitions.Opened) -> None:
         if (key := key_of(row.row_id)) not in self.replay:
-            self._insert(key, row.state, row.slate, row.log_propensities, row.candidates)
+            self._insert(key, row.user_id, row.state, row.slate, row.log_propensities, row.candidates)
 
     def _insert(
         self,
         key: int,
+        user_id: str,
         state: State,
         slate: Sequence[int],
         log_propensities: Sequence[float] = (),
@@ -258,12 +261,13 @@ class Agent:
             log_counts=log_counts(self.popularity.consumptions[shown], self.popularity.centre),
             log_propensities=log_propensities,
             candidates=rest[len(state.history) :],
+            user=key_of(user_id) if user_id else NOBODY,
         )
         slot = self.replay.insert(key, row, organic)
         self._untrained.pop(slot, None)
         return slot
 
-    def _consume(self, change: Consumed) -> None:
+    def _consume(self, change: transitions.Consumed) -> None:
         slot = self.replay.slot(key_of(change.row_id))
         if slot is None:
             self.lost += 1
@@ -277,34 +281,38 @@ class Agent:
             self.popularity.grow(len(self.space))
             self.popularity.add(content)
 
-    def _withdraw(self, change: Withdrawn) -> None:
+    def _withdraw(self, change: transitions.Withdrawn) -> None:
         slot = self.replay.slot(key_of(change.row_id))
         content = int(self.space.index((change.content_id,))[0])
         if slot is not None and content and self.replay.withdraw(slot, content):
             self.popularity.add(content, -1)
 
-    def _close(self, change: Closed) -> None:
+    def _close(self, change: transitions.Closed) -> None:
         slot = self.replay.slot(key_of(change.row_id))
         if slot is not None:
             next_key = None if change.next_row_id is None else key_of(change.next_row_id)
             self.replay.close(slot, next_key, change.gap_s)
 
-    def _reopen(self, change: Reopened) -> None:
+    def _reopen(self, change: transitions.Reopened) -> None:
         slot = self.replay.slot(key_of(change.row_id))
         if slot is not None:
             self.replay.reopen(slot)
 
-    def _add_organic(self, row: Organic) -> None:
+    def _add_organic(self, row: transitions.Organic) -> None:
         if (key := key_of(row.row_id)) not in self.replay:
-            slot = self._insert(key, row.state, (row.content_id,), organic=True)
+            slot = self._insert(key, row.user_id, row.state, (row.content_id,), organic=True)
             self._amend(slot, row.content_id, row.terms, choice=True)
             self._untrained[slot] = [(row.row_id, row.append_ms)]
 
-    def _retract(self, change: Retracted) -> None:
+    def _retract(self, change: transitions.Retracted) -> None:
         slot = self.replay.slot(key_of(change.row_id))
         if slot is not None:
             self.popularity.add(int(self.replay.columns["slate"][slot, 0]), -1)
             self.replay.retract(key_of(change.row_id))
+            self._untrained.pop(slot, None)
+
+    def _erase(self, change: transitions.Erased) -> None:
+        for slot in self.replay.erase(key_of(change.user_id)).tolist():
             self._untrained.pop(slot, None)
 
     @property

@@ -13,7 +13,7 @@ import torch
 if TYPE_CHECKING:
     from libs.rl.agent import Agent
 
-FORMAT = 3
+FORMAT = 4
 ROWS, CONTENTS = "rows.", "contents."
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 

@@ -24,6 +24,9 @@ SLATE: Final = 12
 CANDIDATES: Final = 32
 """Candidates that a row holds, for the greedy target."""
 
+NOBODY: Final = 0
+"""User of a row that is nobody's."""
+
 _TERM_LIMIT: Final = 1e9  # single precision times any sane weight stays finite
 _OLDEST_AGE_H: Final = 6e4  # hours that half precision holds: seven years
 _NO_SERIAL: Final = -1
@@ -57,6 +60,7 @@ _FIELDS: Final[Mapping[str, tuple[type, tuple[int, ...]]]] = {
     "terms": (np.float32, (SLATE, len(TERMS))),
     "candidates": (np.int32, (CANDIDATES,)),
     "eligible": (np.bool_, ()),
+    "user": (np.int64, ()),
 }
 
 
@@ -71,6 +75,7 @@ class NewRow:
     log_counts: Float32[np.ndarray, "N"]
     log_propensities: Sequence[float] = ()
     candidates: Int32[np.ndarray, "K"] | Sequence[int] = ()
+    user: int = NOBODY
 
 
 def key_of(row_id: str) -> int:
@@ -83,7 +88,7 @@ class Replay:
 
     Notes
     -----
-    888 bytes a row plus about 10 for its entry in the index. Memory is taken as rows come in. One owner.
+    896 bytes a row plus about 10 for its entry in the index. Memory is taken as rows come in. One owner.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -210,6 +215,14 @@ class Replay:
             self.columns[name][slot] = 0
         self.columns["status"][slot], self.columns["continuation"][slot] = Status.RETRACTED, _NO_SERIAL
 
+    def erase(self, user: int) -> Int64[np.ndarray, "M"]:
+        """Expel all rows of a user, retracted ones too, and return their slots; O(rows), 1 ms for a million."""
+        slots = np.flatnonzero(self.columns["user"][: min(self.inserted, self.capacity)] == user)
+        for slot in slots.tolist():
+            self.expel(slot)
+        self.columns["key"][slots] = 0
+        return slots
+
     def newest_dirty(self, count: int) -> Int64[np.ndarray, "B"]:
         """Return slots of rows with something no gradient has seen, newest first."""
         return np.fromiter(islice(reversed(self._dirty), count), np.int64)
@@ -262,7 +275,7 @@ class Replay:
         columns = self.columns
         for name in _FIELDS:
             columns[name][slot] = 0
-        columns["key"][slot], columns["continuation"][slot] = key, _NO_SERIAL
+        columns["key"][slot], columns["continuation"][slot], columns["user"][slot] = key, _NO_SERIAL, row.user
         past, shown, logged = len(row.history[:HISTORY]), len(row.slate[:SLATE]), len(row.log_propensities[:SLATE])
         columns["history"][slot, :past] = row.history[:HISTORY]
         hours = np.asarray(row.history_age_s[:HISTORY], np.float64) / 3600

@@ -34,6 +34,8 @@ class Opened:
     slate: tuple[int, ...]
     candidates: tuple[int, ...] = ()
     log_propensities: tuple[float, ...] = ()
+    user_id: str = ""
+    """Whose row it is, so that it can be erased; empty: nobody's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +93,7 @@ class Organic:
     content_id: int
     terms: Mapping[str, float]
     append_ms: int
+    user_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,4 +103,11 @@ class Retracted:
     row_id: str
 
 
-RowChange: TypeAlias = Opened | Consumed | Withdrawn | Closed | Reopened | Organic | Retracted
+@dataclass(frozen=True, slots=True)
+class Erased:
+    """All rows of one user leave the buffer; what was learned from them stays in the weights."""
+
+    user_id: str
+
+
+RowChange: TypeAlias = Opened | Consumed | Withdrawn | Closed | Reopened | Organic | Retracted | Erased

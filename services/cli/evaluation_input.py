@@ -13,7 +13,7 @@ from libs.adapters.log_range import LogRange, Span
 from libs.adapters.ports import PartitionReader, Record, TopicPartition
 from libs.errors import BadEvent, RefusedStart
 from libs.events.codec import decode_event
-from libs.events.schema import Event
+from libs.events.schema import Erasure, Event, Logged
 from libs.events.topics import EVENTS, Origin
 
 BATCH: Final = 2_000
@@ -125,8 +125,9 @@ class FileSource:
                     except BadEvent as error:
                         self.bad.append(f"line {number}: {error}")
                         continue
-                    latest_ms = entry.append_ms
-                    entries.append(entry)
+                    if entry is not None:
+                        latest_ms = entry.append_ms
+                        entries.append(entry)
                 if len(entries) >= BATCH:
                     yield entries, size
                     entries, size = [], 0
@@ -184,23 +185,28 @@ class TopicSource:
             self._done.add(at)
             return None
         try:
-            return Entry(at, offset, record.append_ms, decode_event(record.value, Origin(EVENTS, at, offset)))
+            return _unless_erasure(at, offset, record.append_ms, decode_event(record.value, Origin(EVENTS, at, offset)))
         except BadEvent as error:
             self.bad.append(f"{EVENTS}:{at} offset {offset}: {error}")
             return None
 
 
-def _entry(line: bytes, number: int, latest_ms: int) -> Entry:
+def _unless_erasure(partition: int, offset: int | None, append_ms: int, event: Logged) -> Entry | None:
+    """Return the entry; None for an erasure, which is no evidence of anything."""
+    return None if isinstance(event, Erasure) else Entry(partition, offset, append_ms, event)
+
+
+def _entry(line: bytes, number: int, latest_ms: int) -> Entry | None:
     try:
         document: Any = orjson.loads(line)
     except orjson.JSONDecodeError as error:
         raise BadEvent("json", f"not JSON: {error}") from None
     if not isinstance(document, dict) or "event" not in document:
         event = decode_event(line, Origin("file", 0, number))
-        return Entry(0, None, latest_ms if event.timestamp_ms is None else event.timestamp_ms, event)
+        return _unless_erasure(0, None, latest_ms if event.timestamp_ms is None else event.timestamp_ms, event)
     where = {name: document.get(name, 0) for name in ("partition", "offset", "append_ms")}
     if wrong := [name for name, value in where.items() if type(value) is not int or value < 0]:
         raise BadEvent("field", f"{wrong[0]}: must be a whole number", wrong[0])
     event = decode_event(orjson.dumps(document["event"]), Origin("file", where["partition"], number))
     append_ms = where["append_ms"] if "append_ms" in document else event.timestamp_ms or latest_ms
-    return Entry(where["partition"], where["offset"] if "offset" in document else None, append_ms, event)
+    return _unless_erasure(where["partition"], where["offset"] if "offset" in document else None, append_ms, event)

@@ -13,6 +13,7 @@ from libs.errors import BadEvent
 from libs.events.codec import Rejection
 from libs.events.schema import Event
 from services.ingest.contents import Put
+from services.ingest.erasure import Requested
 
 EventIds = Annotated[list[str], Field(description="In the order of the request.")]
 
@@ -76,6 +77,14 @@ class ContentAnswer(BaseModel):
     content_id: int
     vector: Literal["given", "computed", "none"] = Field(description="Where its text vector comes from.")
     vector_version: str = Field(description="The text model that computed the vector; empty: none did.")
+
+
+class ErasureAnswer(BaseModel):
+    """The broker has the erasure: whoever reads the log forgets the user when coming there."""
+
+    event_id: str
+    partition: int = Field(description="Of moard.events, where the record lies.")
+    until: int = Field(description="The offset after it: whoever has read up to here has forgotten.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,11 @@ def unavailable(detail: str, retry_after_s: int) -> Answer:
 def put_done(put: Put) -> Answer:
     """Answer for a content that is kept and announced."""
     return Answer(200, asdict(put))
+
+
+def erasure_requested(requested: Requested) -> Answer:
+    """Answer for an erasure that the broker has."""
+    return Answer(202, asdict(requested))
 
 
 def not_ready(waiting_for: Sequence[str], retry_after_s: int) -> Answer:

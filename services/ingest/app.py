@@ -2,6 +2,7 @@
 
     POST /api/v1/events          interactions and impressions
     PUT  /api/v1/contents/{id}   the catalogue
+    DELETE /api/v1/users/{id}    the request to forget a user
 
 Beside it run the history projector (``projector.py``) and the catalogue follower (``catalogue.py``).
 """
@@ -28,6 +29,7 @@ from libs.events.topics import EVENTS, user_key
 from services.ingest import answers, openapi
 from services.ingest.answers import Answer
 from services.ingest.contents import ContentIntake
+from services.ingest.erasure import Erasures
 from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
 from services.ingest.settings import Settings
@@ -98,6 +100,7 @@ class EventIntake:
 def create_app(
     events: EventIntake,
     contents: ContentIntake,
+    erasures: Erasures,
     waiting_for: Callable[[], Awaitable[list[str]]],
     *,
     metrics: IngestMetrics,
@@ -149,6 +152,17 @@ def create_app(
                 request, answers.unavailable(f"{error}; send the request again", settings.ingest_retry_after_s)
             )
         return _response(request, answers.put_done(put))
+
+    @app.delete("/api/v1/users/{user_id:path}", **openapi.USERS)
+    async def delete_user(user_id: str, request: Request) -> Response:
+        try:
+            requested = await erasures.request(user_id)
+        except BadEvent as error:
+            return _response(request, answers.refused(error))
+        except StoreUnavailable as error:
+            detail = f"{error}; send the request again"
+            return _response(request, answers.unavailable(detail, settings.ingest_retry_after_s))
+        return _response(request, answers.erasure_requested(requested))
 
     _add_probes(app, waiting_for, settings.ingest_retry_after_s)
     return app

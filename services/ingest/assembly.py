@@ -30,6 +30,7 @@ from services.ingest.announced import Announced
 from services.ingest.app import EventIntake, create_app
 from services.ingest.catalogue import CatalogueFollower
 from services.ingest.contents import ContentIntake
+from services.ingest.erasure import Erasures
 from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
@@ -82,6 +83,7 @@ class Ingest:
             vector_size=settings.vector_size,
             append_timeout_s=deadline_s,
         )
+        self.erasures = Erasures(ports.producer, ports.history, deadline_s)
         self.projector = Projector(
             ports.history_reader,
             ports.replay_reader,
@@ -118,6 +120,7 @@ class Ingest:
         return create_app(
             self.events,
             self.contents,
+            self.erasures,
             self.waiting_for,
             metrics=self.metrics,
             registry=self._registry,

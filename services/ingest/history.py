@@ -10,7 +10,7 @@ from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import UserHistory, Visit
 from libs.errors import StoreUnavailable
 from libs.events.event_time import event_time_ms
-from libs.events.schema import Event, Interaction
+from libs.events.schema import Erasure, Event, Interaction, Logged
 from libs.rl.rewards import moves_history
 
 log = structlog.get_logger(__name__)
@@ -18,10 +18,11 @@ log = structlog.get_logger(__name__)
 _REST_S = 1.0  # of an unreachable store: one late answer a second, instead of every answer late
 
 
-async def remember(history: UserHistory, events: Iterable[tuple[Event, int]], min_dwell_ms: int) -> int:
+async def remember(history: UserHistory, events: Iterable[tuple[Logged, int]], min_dwell_ms: int) -> int:
     """Write what moves histories, mark all users as seen, and return the number of visits written.
 
-    Idempotent by event id: ingest, the projector and a client's retry may all write the same event.
+    Idempotent by event id: ingest, the projector and a client's retry may all write the same event. After an erasure
+    the store takes none of that user's older visits, whoever writes them and when, so a rebuild brings nothing back.
 
     Parameters
     ----------
@@ -36,6 +37,10 @@ async def remember(history: UserHistory, events: Iterable[tuple[Event, int]], mi
     visits: list[tuple[str, Visit]] = []
     others: set[str] = set()
     for event, append_ms in events:
+        if isinstance(event, Erasure):
+            await history.erase(event.user_id, append_ms)  # for good: what is written afterwards may be older
+            others.discard(event.user_id)
+            continue
         visit = _visit(event, append_ms, min_dwell_ms)
         if visit is None:
             others.add(event.user_id)

@@ -78,3 +78,20 @@ then, the content is announced later even if nobody asks again.""",
         ContentBody.model_json_schema(), {"title": "The Sting", "description": "A con, 1973.", "type": "film"}
     ),
 }
+
+USERS: Final[dict[str, Any]] = {
+    "tags": ["users"],
+    "summary": "Forget one user",
+    "description": """Appends an erasure to the user's partition and empties the history. The learner forgets what it
+waits for and the user's rows when it comes to that record, and so does everybody who reads the log again later.
+
+What stays: weights and counts that were learned from the user; the user's records in the log until retention deletes
+them, this one too; the tables of the backend. Repeating the request does no harm. What is appended for this user
+afterwards is kept.""",
+    "status_code": 202,
+    "responses": {
+        202: {"model": answers.ErasureAnswer, "description": "The broker has the erasure."},
+        422: _problem(answers.RejectedField, "Not a user id: 1 to 128 characters."),
+        503: _problem(answers.Problem, "The broker is away: send the request again."),
+    },
+}

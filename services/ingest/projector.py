@@ -14,7 +14,7 @@ from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import GroupReader, PartitionReader, Record, TopicPartition, UserHistory
 from libs.errors import BadEvent
 from libs.events.codec import decode_event
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import EVENTS, Origin
 from services.ingest.history import remember
 from services.ingest.own_writes import OwnWrites
@@ -134,7 +134,7 @@ class Projector:
         return visits
 
 
-def _decoded(records: Sequence[Record]) -> Iterator[tuple[Event, int]]:
+def _decoded(records: Sequence[Record]) -> Iterator[tuple[Logged, int]]:
     for record in records:
         try:
             event = decode_event(record.value, Origin(record.topic, record.partition, record.offset))

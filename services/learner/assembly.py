@@ -247,6 +247,7 @@ class Learner:
             last_version=lambda: snapshots.last_version,
             committed=events.commit,
             mark=mark,
+            erasures=attribution.tally["erasures"],
         )
         watch = LogWatch(self._ports.reader, events, metrics, settings.learner_watchdog_s, clock_ms)
         return Parts(events, attribution, trainer, snapshots, checkpoints, watch, JoinMetrics(attribution, metrics))

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from libs.events.event_time import event_time_ms
-from libs.events.schema import Event, Impression, Interaction
+from libs.events.schema import Erasure, Event, Impression, Interaction, Logged
 from libs.rl.rewards import is_choice, moves_history, terms_of
 from libs.rl.transitions import RowChange
 from services.learner import join_state
@@ -20,7 +20,7 @@ from services.learner.join import Join, Lane
 from services.learner.story import Story, Taken
 from services.learner.windows import JoinRules
 
-OUTCOMES: Final = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered")
+OUTCOMES: Final = ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered", "erased")
 
 
 class Arrival(NamedTuple):
@@ -28,7 +28,7 @@ class Arrival(NamedTuple):
 
     partition: int
     append_ms: int
-    event: Event
+    event: Logged
 
 
 class Attribution:
@@ -60,10 +60,13 @@ class Attribution:
             if append_ms > lane.watermark_ms:
                 lane.watermark_ms = append_ms
                 self._join.settle(lane)
-            if isinstance(event, Impression):
-                self._impression(lane, event, append_ms)
-            else:
-                self._interaction(lane, event, append_ms)
+            match event:
+                case Impression():
+                    self._impression(lane, event, append_ms)
+                case Interaction():
+                    self._interaction(lane, event, append_ms)
+                case Erasure():
+                    self._erasure(event, append_ms)
         return self._join.take_changes()
 
     def advance(self, watermarks_ms: Mapping[int, int]) -> list[RowChange]:
@@ -143,6 +146,11 @@ class Attribution:
         self._join.interaction(lane, story, _taken(event, at_ms, append_ms))
         if event.content_id is not None and moves_history(event.kind, event.dwell_ms, self._rules.min_dwell_ms):
             story.visit(event.content_id, at_ms)
+
+    def _erasure(self, event: Erasure, append_ms: int) -> None:
+        if self._admit(event.event_id, append_ms):
+            self.tally["erasures"] += 1
+            self._join.erase(self._lanes.values(), event.user_id)
 
     def _lane(self, partition: int) -> Lane:
         lane = self._lanes.get(partition)

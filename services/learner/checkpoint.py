@@ -24,6 +24,7 @@ log = structlog.get_logger(__name__)
 State: TypeAlias = tuple[dict[str, np.ndarray], dict[str, Any]]
 
 _AGENT: Final = "agent"
+_JOIN: Final = "join"
 _ROWS: Final = f"{_AGENT}/{ROWS}"
 _CONTENTS: Final = f"{_AGENT}/{CONTENTS}"
 
@@ -49,6 +50,8 @@ class Checkpoints:
         Gives the version of the snapshot published last.
     mark
         What the template's files of rows and contents hold.
+    erasures
+        Users that were erased before: after another one no file may hold what its rows were.
 
     Notes
     -----
@@ -67,6 +70,7 @@ class Checkpoints:
         last_version: Callable[[], int],
         committed: Callable[[Mapping[TopicPartition, int]], Awaitable[None]],
         mark: Mark,
+        erasures: int = 0,
     ) -> None:
         self._root = root
         self._manifest = template
@@ -79,6 +83,7 @@ class Checkpoints:
         self._committed = committed
         self.refused = False
         self.mark = mark  # the next state has to give what changed since
+        self._erasures = erasures
         self._complete_ms = clock_ms()
         self._not_before_ms = clock_ms() + self._interval_ms
         self._saved: tuple[dict[TopicPartition, int], int] | None = None
@@ -106,7 +111,7 @@ class Checkpoints:
         self._not_before_ms = self._clock_ms() + self._interval_ms
         self._attempt += 1  # also after a failure: what that one left behind may bear the old number
         self._accepted += attribution.take_accepted()
-        arrays, values = merged({_AGENT: agent, "join": attribution.state()})
+        arrays, values = merged({_AGENT: agent, _JOIN: attribution.state()})
         manifest = replace(
             self._manifest,
             number=self._attempt,
@@ -137,6 +142,7 @@ class Checkpoints:
         complete = await asyncio.to_thread(self._write, manifest, arrays, values, accepted)
         self._manifest = complete
         self.mark = Mark(*values[_AGENT]["mark"])
+        self._erasures = _erasures(values)
         del self._accepted[: len(accepted)]
         self._saved = complete.positions(), complete.step
         self._complete_ms = self._clock_ms()
@@ -155,7 +161,8 @@ class Checkpoints:
         ledger = ledger_segments.append(
             self._root, manifest.ledger, accepted, name, manifest.created_ms, self._retention.ledger_ms
         )
-        rows = row_files.append(self._root, manifest.rows, _taken(arrays, _ROWS), f"{name}-rows")
+        compact = _erasures(values) > self._erasures
+        rows = row_files.append(self._root, manifest.rows, _taken(arrays, _ROWS), f"{name}-rows", compact=compact)
         contents = row_files.append(self._root, manifest.contents, _taken(arrays, _CONTENTS), f"{name}-contents")
         complete = checkpoint_files.write(
             self._root,
@@ -198,6 +205,10 @@ def part_of(state: State, part: str) -> State:
     arrays, values = state
     prefix = f"{part}/"
     return {name.removeprefix(prefix): a for name, a in arrays.items() if name.startswith(prefix)}, values[part]
+
+
+def _erasures(values: Mapping[str, Any]) -> int:
+    return int(values[_JOIN]["tally"].get("erasures", 0))
 
 
 def _taken(arrays: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ from libs.events.schema import Impression
 from libs.rl.evaluation import INVALIDITIES, Estimate
 from libs.rl.logged_slates import difference, exclusion, logged_slates, policies
 from libs.rl.off_policy import estimates
-from libs.rl.transitions import Opened, RowChange
+from libs.rl.transitions import Erased, Opened, RowChange
 from services.learner.attribution import Arrival
 from services.learner.evaluation_rows import POSITIONS, EvaluationRows, Goal, Totals
 
@@ -78,6 +78,8 @@ class Evaluation:
         """Take in what the join made of these arrivals."""
         self._open(arrivals, changes)
         for change in changes:
+            if isinstance(change, Erased):
+                self._erase(change.user_id)
             slot = self._rows.change(change)
             if slot is not None:
                 self._closed.append(slot)
@@ -115,7 +117,7 @@ class Evaluation:
         for _, append_ms, event in arrivals:
             if isinstance(event, Impression) and event.event_id in opened:
                 opened.discard(event.event_id)  # said again in the same batch, it is a repetition
-                user = crc32(event.user_id.encode())
+                user = _number(event.user_id)
                 if user // _GROUPS & self._mask:
                     self.outcomes["not_followed"] += 1
                 else:
@@ -148,6 +150,14 @@ class Evaluation:
         self._left = self._left + self._rows.totals(np.array(slots, np.int64))
         self._left_rows += len(slots)
         self._rows.forget(slots)
+
+    def _erase(self, user_id: str) -> None:
+        """Let go of a user's impressions; of the closed ones the sums stay."""
+        slots = self._rows.slots_of(_number(user_id))
+        closed = set(self._closed).intersection(slots.tolist())
+        self._rows.forget([slot for slot in slots.tolist() if slot not in closed])
+        self._evict(sorted(closed))
+        self._closed = deque(slot for slot in self._closed if slot not in closed)
 
     def _follow_fewer(self) -> None:
         """Halve the share of users that is followed, and let go of what the others have open."""
@@ -187,3 +197,7 @@ class Evaluation:
         weights = estimate.weights
         for stat, number in (("ess", weights.ess), ("mean", weights.mean), ("largest_share", weights.largest_share)):
             self._metrics.policy_weights.labels(*which, stat, span).set(number)
+
+
+def _number(user_id: str) -> int:
+    return crc32(user_id.encode())

@@ -12,7 +12,7 @@ from libs.rl.off_policy import RewardModel, Tally, tally
 from libs.rl.prequential import ChoiceTally, choice_probabilities, choice_tally
 from libs.rl.rewards import RewardSpec
 from libs.rl.slates import Consumption
-from libs.rl.transitions import TERMS, Closed, Consumed, RowChange, Withdrawn
+from libs.rl.transitions import TERMS, Closed, Consumed, Erased, RowChange, Withdrawn
 from libs.rl.value_calibration import ENDED, NEGLIGIBLE, UNKNOWN, Line, lookahead, returns
 
 POSITIONS: Final = 12
@@ -121,7 +121,7 @@ class EvaluationRows:
 
     def change(self, change: RowChange) -> int | None:
         """Take in what the join says of a row; return its slot when that closed it for the first time."""
-        slot = self._slots.get(change.row_id)
+        slot = None if isinstance(change, Erased) else self._slots.get(change.row_id)
         if slot is None:
             return None
         if isinstance(change, Consumed):
@@ -137,6 +137,10 @@ class EvaluationRows:
     def open_slots(self) -> np.ndarray:
         """Return the slots of rows that are not closed."""
         return np.flatnonzero(self.state == _OPEN)
+
+    def slots_of(self, user: int) -> np.ndarray:
+        """Return the slots of a user's rows."""
+        return np.flatnonzero((self.user == user) & (self.state != _FREE))
 
     def closed_slots(self) -> np.ndarray:
         """Return the slots of closed rows."""

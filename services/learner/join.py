@@ -5,12 +5,23 @@ Append times set deadlines, event times decide what belongs to what.
 
 import heapq
 from collections import Counter, OrderedDict, deque
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from libs.events.schema import Impression
-from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State, Withdrawn
+from libs.rl.transitions import (
+    Closed,
+    Consumed,
+    Erased,
+    Opened,
+    Organic,
+    Reopened,
+    Retracted,
+    RowChange,
+    State,
+    Withdrawn,
+)
 from services.learner.story import Shown, Story, Taken, Waits
 from services.learner.windows import JoinRules
 
@@ -66,7 +77,7 @@ class Join:
         """Open a row, close the one before it, and give it what came before its time."""
         shown = Shown(event.event_id, event.user_id, at_ms, append_ms, event.slate, self.rows_inserted)
         state = State(event.history, event.history_age_s, event.context)
-        self._insert(Opened(shown.row_id, state, event.slate, event.candidates, event.log_propensities))
+        self._insert(Opened(shown.row_id, state, event.slate, event.candidates, event.log_propensities, event.user_id))
         self.shown[shown.row_id] = shown
         lane.shown.append(shown)
         self._link(story, story.place(shown))
@@ -134,12 +145,12 @@ class Join:
 
     def _finish(self, lane: Lane, shown: Shown) -> None:
         """Let go of an impression: its story ends here unless it is known to go on."""
-        shown.gone, shown.taken = True, []
         if shown.next_key is None:
             self._close(shown)
         lane.stories[shown.user_id].shown.remove(shown)
         del self.shown[shown.row_id]
         self.finished[shown.row_id] = Finished(shown.sequence, shown.user_id, shown.slate)
+        shown.release()
         oldest = next(iter(self.finished))
         if len(self.finished) > self._rules.limits.closed_impressions or not self._buffered(self.finished[oldest]):
             del self.finished[oldest]
@@ -212,12 +223,30 @@ class Join:
         self.tally["organic"] += 1
         if taken.choice and taken.content_id is not None:
             state = story.state_at(taken.at_ms)
-            self._insert(Organic(taken.organic_row_id, state, taken.content_id, taken.terms, taken.append_ms))
+            self._insert(
+                Organic(taken.organic_row_id, state, taken.content_id, taken.terms, taken.append_ms, taken.user_id)
+            )
         if retractable and len(story.organic) >= self._rules.limits.user_loose:
             self.tally["evicted_user"] += 1
         elif retractable:
             story.organic.append(taken)
             self._wait(lane, taken, "organic", max(taken.append_ms, lane.watermark_ms))
+
+    def erase(self, lanes: Iterable[Lane], user_id: str) -> None:
+        """Forget a user: story, impressions and what waits; rows follow in the buffer. O(closed impressions)."""
+        for lane in lanes:
+            story = lane.stories.pop(user_id, None)
+            if story is None:
+                continue
+            self.tally["released"] += story.held_count
+            self.tally["erased"] += story.held_count
+            for shown in story.shown:
+                del self.shown[shown.row_id]
+                shown.release()
+            for taken in (*story.organic, *(taken for waiting in story.held.values() for taken in waiting)):
+                taken.waits = ""
+        self.finished = {row_id: each for row_id, each in self.finished.items() if each.user_id != user_id}
+        self.changes.append(Erased(user_id))
 
     def knows(self, row_id: str) -> bool:
         """Tell whether this impression was opened and is not forgotten yet."""

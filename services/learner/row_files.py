@@ -62,15 +62,17 @@ class RowFiles:
 EMPTY: Final = RowFiles({}, ())
 
 
-def append(root: Path, files: RowFiles, changed: Arrays, name: str) -> RowFiles:
+def append(root: Path, files: RowFiles, changed: Arrays, name: str, *, compact: bool = False) -> RowFiles:
     """Write what changed, ``at`` naming the places in ascending order, and return the files that now hold all.
 
-    Nothing that ``files`` names is touched: an older manifest stays true.
+    Nothing that ``files`` names is touched: an older manifest stays true. ``compact`` leaves nothing under the journal:
+    what it says of a place is then all that the files returned hold of it.
     """
     if len(changed["at"]):
         files = RowFiles(files.blocks, (*files.journal, _write(root, f"{name}-journal", changed)))
     waiting = sum(piece.count for piece in files.journal)
-    if waiting <= max(BLOCK, sum(piece.count for piece in files.blocks.values()) // _JOURNAL_SHARE):
+    enough = max(BLOCK, sum(piece.count for piece in files.blocks.values()) // _JOURNAL_SHARE)
+    if not waiting or (waiting <= enough and not compact):
         return files
     journal = _latest([_verified(root, piece) for piece in files.journal])
     return RowFiles({**files.blocks, **dict(_compacted(root, files, journal, name))}, ())

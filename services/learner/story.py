@@ -71,6 +71,11 @@ class Shown:
         """Place in the user's story: event time, then id."""
         return self.at_ms, self.row_id
 
+    def release(self) -> None:
+        """Keep nothing but the place in the queue, until its time."""
+        self.gone, self.taken, self.next_key = True, [], None
+        self.row_id, self.user_id, self.slate = "", "", ()
+
     def could_take(self, taken: Taken, window_ms: int) -> bool:
         """Tell whether an interaction without impression id may belong to this impression."""
         return taken.content_id in self.slate and self.at_ms <= taken.at_ms <= self.at_ms + window_ms

@@ -114,3 +114,24 @@ async def test_the_generation_is_kept(histories: UserHistory) -> None:
     assert await histories.generation() is None
     await histories.begin_generation("g1")
     assert await histories.generation() == "g1"
+
+
+async def test_an_erased_user_is_unknown_and_nothing_older_comes_back(histories: UserHistory) -> None:
+    await histories.append([*visits(1, 2, 5), ("bob", Visit("b", 7, 1))])
+    await histories.mark_seen(["ann", "bob"])
+    for _ in range(2):
+        await histories.erase("ann", 3)
+        await histories.append(visits(1, 2, 3))
+    assert await ids(histories) == [105]
+    assert await ids(histories, "bob") == [7]
+
+    await histories.erase("ann", 9)
+    await histories.erase("ann", 4)  # as a rebuild reads the first one again
+    await histories.append(visits(5, 9))
+    assert await ids(histories) == []
+    assert not await histories.seen("ann")
+    assert await histories.seen("bob")
+
+    await histories.append(visits(10))
+    assert await ids(histories) == [110]
+    assert await histories.seen("ann")

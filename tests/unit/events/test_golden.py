@@ -8,14 +8,14 @@ import pytest
 
 from libs.errors import BadEvent
 from libs.events.codec import decode_content, decode_event, encode
-from libs.events.schema import Content, Impression, Interaction
+from libs.events.schema import Content, Erasure, Impression, Interaction
 from libs.events.topics import CONTENTS
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 AT_MS = 1_750_000_000_000
 # One for each line of wire.jsonl.
-DOCUMENTS: list[Impression | Interaction | Content] = [
+DOCUMENTS: list[Impression | Interaction | Erasure | Content] = [
     Impression(
         event_id="0b6b1f0e5c0d4c6f8a8e1f6d2a7c9b11",
         user_id="7f9c24e8-3b1e-4c66-9d1f-0b8f1c3f5a10",
@@ -62,6 +62,8 @@ DOCUMENTS: list[Impression | Interaction | Content] = [
     Interaction(event_id="e-4", user_id="u", kind="hide", content_id=0),
     Interaction(event_id="e-5", user_id="u", kind="reward", impression_id="i-1", value=-0.5, recommendation_id="rec-1"),
     Interaction(event_id="e-6", user_id="u", kind="seen", impression_id="i-1", positions=(0, 1)),
+    Erasure(event_id="x-1", user_id="사용자 1", timestamp_ms=AT_MS),
+    Erasure(event_id="x-2", user_id="u"),
     Content(
         content_id=42,
         title='A "title"',
@@ -84,7 +86,7 @@ def test_a_document_is_written_and_read_as_it_always_was(document: object, value
     if isinstance(document, Content):
         assert (encode(document), decode_content(value)) == (value, document)
     else:
-        assert isinstance(document, (Impression, Interaction))
+        assert isinstance(document, (Impression, Interaction, Erasure))
         assert (encode(document), decode_event(value)) == (value, document)
 
 

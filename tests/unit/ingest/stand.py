@@ -14,11 +14,12 @@ from libs.adapters.keys import KeyRing
 from libs.adapters.memory import MemoryContentStore, MemoryLog, MemoryProducer, MemoryUserHistory
 from libs.adapters.metrics import IngestMetrics
 from libs.events.codec import decode_event
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import EVENTS
 from libs.text.vectors import TextVectors
 from services.ingest.app import EventIntake, create_app
 from services.ingest.contents import ContentIntake
+from services.ingest.erasure import Erasures
 from services.ingest.history import PromptHistory
 from services.ingest.own_writes import OwnWrites
 from services.ingest.puts import Puts
@@ -78,6 +79,7 @@ class Stand:
         self.app = create_app(
             events,
             intake,
+            Erasures(self.producer, self.history, append_s=1.0),
             self._waiting_for,
             metrics=self.metrics,
             registry=self.registry,
@@ -101,7 +103,7 @@ class Stand:
             return await self.client.put(f"/api/v1/contents/{content_id}", content=body)
         return await self.client.put(f"/api/v1/contents/{content_id}", json=body)
 
-    def logged(self) -> list[Event]:
+    def logged(self) -> list[Logged]:
         """Return the events on the topic."""
         return [decode_event(record.value) for record in self.log.records(EVENTS)]
 

@@ -9,14 +9,14 @@ from prometheus_client import CollectorRegistry
 from libs.adapters.event_log import topic_specs
 from libs.adapters.memory import MemoryGroupReader, MemoryLog, MemoryPartitionReader, MemoryUserHistory
 from libs.adapters.metrics import IngestMetrics
-from libs.adapters.ports import Outgoing
+from libs.adapters.ports import Outgoing, Visit
 from libs.events.codec import encode
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import EVENTS, user_key
 from services.ingest import projector as projector_module
 from services.ingest.own_writes import OwnWrites
 from services.ingest.projector import GROUP, Projector
-from tests.builders import NOW_MS, impression, interaction
+from tests.builders import NOW_MS, erasure, impression, interaction
 from tests.unit.ingest.stand import settings_of, until
 
 
@@ -34,7 +34,7 @@ class World:
         self.own_writes = OwnWrites()
         self.replays = 0
 
-    def append(self, *events: Event | bytes, key: bytes = b"user-1") -> None:
+    def append(self, *events: Logged | bytes, key: bytes = b"user-1") -> None:
         for event in events:
             value = event if isinstance(event, bytes) else encode(event)
             assert self.log.append(
@@ -255,3 +255,31 @@ async def test_run_waits_for_the_broker_and_ends_when_cancelled(world: World) ->
     with pytest.raises(asyncio.CancelledError):
         await task
     assert world.log.group(GROUP).members == []
+
+
+async def test_an_erasure_empties_the_history_and_a_rebuild_brings_nothing_back(world: World) -> None:
+    world.append(
+        interaction(content_id=1),
+        interaction(content_id=2, kind="hide"),
+        interaction("user-2", content_id=3),
+        erasure(),
+        interaction(content_id=4, timestamp_ms=NOW_MS - 5),  # it happened before: a phone that was offline
+    )
+    projector = await world.projector()
+    for _ in range(2):
+        await settle(projector, world)
+        assert await world.contents() == set()
+        assert await world.contents("user-2") == {3}
+        world.history.clear()
+    assert world.replays == 2
+
+
+async def test_what_ingest_writes_late_is_refused_after_an_erasure(world: World) -> None:
+    late = interaction(content_id=1)
+    world.append(late, erasure())
+    await settle(await world.projector(), world)
+
+    await world.history.append([("user-1", Visit(late.event_id, 1, NOW_MS))])
+    await world.history.append([("user-1", Visit("new", 2, NOW_MS + 1))])
+
+    assert await world.contents() == {2}

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from libs.events.event_time import event_time_ms
-from libs.events.schema import Impression, Interaction
+from libs.events.schema import Erasure, Impression, Interaction
 from libs.rl.rewards import terms_of
 from services.learner.attribution import Arrival
 from tests.unit.learner.rows import Row
@@ -53,7 +53,7 @@ def _once(log: Sequence[Arrival]) -> list[At]:
     """Drop what was sent again: an event id counts where it was appended first."""
     found: dict[str, At] = {}
     for _, append_ms, event in sorted(log, key=lambda arrival: arrival.append_ms):
-        if event.event_id not in found:
+        if event.event_id not in found and not isinstance(event, Erasure):
             found[event.event_id] = At(event_time_ms(event.timestamp_ms, event.source, append_ms)[0], event)
     return list(found.values())
 

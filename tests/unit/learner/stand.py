@@ -14,7 +14,7 @@ from libs.adapters.memory import MemoryLog, MemoryPartitionReader, MemoryProduce
 from libs.adapters.ports import Outgoing
 from libs.adapters.telemetry import LearnerMetrics
 from libs.events.codec import encode
-from libs.events.schema import Content, Event
+from libs.events.schema import Content, Logged
 from libs.events.topics import CONTENTS, EVENTS, content_key, user_key
 from libs.rl.agent import AgentSettings, Report
 from libs.rl.agent_state import Mark
@@ -149,7 +149,7 @@ class Stand:
         """Return what the next learner reads with."""
         return MemoryPartitionReader(self.log, "moard-learner")
 
-    def append(self, *documents: Event | Content | bytes) -> None:
+    def append(self, *documents: Logged | Content | bytes) -> None:
         for document in documents:
             if isinstance(document, bytes):
                 self.log.append(Outgoing(EVENTS, b"somebody", document))

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.rl.transitions import Closed, Consumed, Opened, Organic, Reopened, Retracted, RowChange, State
 from services.learner.attribution import Arrival, Attribution
 from services.learner.windows import JoinLimits, JoinRules
@@ -12,6 +12,7 @@ from tests.builders import NOW_MS, impression, interaction
 
 MINUTE_MS = 60_000
 CLICK_MS = 10 * MINUTE_MS
+USER = "user-1"
 FINAL_MS = 31 * MINUTE_MS
 
 
@@ -22,7 +23,7 @@ class Stream:
         self.attribution = Attribution(JoinRules(**rules))
         self.changes: list[RowChange] = []
 
-    def at(self, after_ms: int, event: Event, partition: int = 0) -> list[RowChange]:
+    def at(self, after_ms: int, event: Logged, partition: int = 0) -> list[RowChange]:
         changes = self.attribution.observe([Arrival(partition, NOW_MS + after_ms, event)])
         self.changes += changes
         return changes
@@ -34,11 +35,11 @@ class Stream:
         return {name: count for name, count in self.attribution.outcomes().items() if count}
 
 
-def shown(event_id: str = "i1", slate: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Event:
+def shown(event_id: str = "i1", slate: tuple[int, ...] = (1, 2, 3), **fields: Any) -> Logged:
     return impression("user-1", slate, event_id=event_id, **({"timestamp_ms": None} | fields))
 
 
-def click(content_id: int | None = 1, event_id: str = "c1", **fields: Any) -> Event:
+def click(content_id: int | None = 1, event_id: str = "c1", **fields: Any) -> Logged:
     return interaction("user-1", content_id, event_id=event_id, **({"timestamp_ms": None} | fields))
 
 
@@ -48,7 +49,9 @@ def test_an_impression_opens_a_row_with_the_state_as_it_was_logged() -> None:
 
     (opened,) = stream.at(0, event)
 
-    assert opened == Opened("i1", State((7, 8), (1.0, 2.0), {"hour": 3.0}), (1, 2, 3), (1, 2, 3, 4), (0.0, 0.0, 0.0))
+    assert opened == Opened(
+        "i1", State((7, 8), (1.0, 2.0), {"hour": 3.0}), (1, 2, 3), (1, 2, 3, 4), (0.0, 0.0, 0.0), USER
+    )
 
 
 def test_a_click_amends_its_row_at_once() -> None:
@@ -160,7 +163,7 @@ def test_a_late_click_on_a_forgotten_impression_is_lost_and_said_so() -> None:
     [click(99, impression_id="i1"), interaction("user-2", 1, impression_id="i1", timestamp_ms=None)],
     ids=["content the impression did not show", "another user's impression"],
 )
-def test_a_click_that_contradicts_its_impression_stands_alone(stray: Event) -> None:
+def test_a_click_that_contradicts_its_impression_stands_alone(stray: Logged) -> None:
     stream = Stream()
     stream.at(0, shown())
 

@@ -15,7 +15,7 @@ from libs.events.schema import Event
 from libs.events.topics import CONTENTS, EVENTS
 from services.learner import checkpoint_files, log_watch
 from services.learner.checkpoint_files import Manifest
-from tests.builders import NOW_MS, content, impression, interaction
+from tests.builders import NOW_MS, content, erasure, impression, interaction
 from tests.unit.learner.stand import Stand, eventually
 
 ROUND = 24
@@ -126,6 +126,8 @@ def log(tmp_path: Path) -> MemoryLog:
         stand.append(*[events[at] for at in order], *events[: rng.integers(2)])
         if number % 10 == 0:
             stand.append(content(int(rng.integers(1, 13)), embedding=tuple(rng.normal(size=4).tolist())))
+        if number % 90 == 80:
+            stand.append(erasure(user_id, event_id=f"e{number}"))
         if number % 40 == 0:
             stand.append(b"not json")
     return stand.log

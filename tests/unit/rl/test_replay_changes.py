@@ -1,6 +1,7 @@
 """What changed since a mark is enough to make the same buffer elsewhere, whatever happened in between."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ STEPS = st.lists(
         st.tuples(st.just("close"), st.sampled_from(NAMES), st.one_of(st.none(), st.sampled_from(NAMES))),
         st.tuples(st.just("reopen"), st.sampled_from(NAMES), st.none()),
         st.tuples(st.just("retract"), st.sampled_from(NAMES), st.none()),
+        st.tuples(st.just("erase"), st.just(""), st.integers(1, 3)),
         st.tuples(st.just("save"), st.none(), st.none()),
     ),
     max_size=60,
@@ -34,7 +36,9 @@ def take(replay: Replay, step: Step) -> None:
     slot = replay.slot(key)
     if kind == "insert":
         if slot is None:
-            replay.insert(key, new_row(), organic=value)
+            replay.insert(key, replace(new_row(), user=1 + key % 3), organic=value)
+    elif kind == "erase":
+        replay.erase(value)
     elif kind == "retract":
         replay.retract(key)
     elif slot is not None and kind == "consume":

@@ -9,7 +9,7 @@ from libs.adapters.memory import MemoryLegacyLog
 from libs.adapters.training_ports import LegacyLogRow, LegacyRecommendation
 from libs.errors import StoreUnavailable
 from libs.events.codec import decode_event
-from libs.events.schema import Event
+from libs.events.schema import Erasure, Event
 from libs.events.topics import EVENTS
 from tests.unit.serving.world import World
 
@@ -42,7 +42,8 @@ def act(log: MemoryLegacyLog, log_id: int, number: int, recommendation: int | No
 
 
 def appended(w: World) -> list[Event]:
-    return [decode_event(record.value) for record in w.log.records(EVENTS)]
+    events = [decode_event(record.value) for record in w.log.records(EVENTS)]
+    return [event for event in events if not isinstance(event, Erasure)]
 
 
 async def learn(w: World, loss: float | None = 0.5, q_mean: float = 0.25, **fields: Any) -> int:

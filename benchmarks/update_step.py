@@ -25,6 +25,7 @@ from libs.rl.settings import AgentSettings
 from libs.rl.snapshot import HIDDEN, ID_SIZE
 from libs.rl.transitions import Closed, Consumed, Opened, Organic, State
 from libs.rl.update import continuation_values, forward
+from services.learner.process import prepare_interpreter
 
 VECTOR_SIZE = 300
 ROWS = 4_000
@@ -35,7 +36,7 @@ KINKS = 1e-3  # share of a gradient's elements
 
 def run(bench: Bench) -> None:
     """Record processor time of an update, ours and naive, and their ratio, for two sizes of the catalogue."""
-    torch.set_num_threads(1)
+    prepare_interpreter()
     for contents in CONTENTS[: 1 if bench.short else None]:
         agent = filled_agent(contents, bench.seed)
         naive = Naive(agent)

@@ -168,11 +168,12 @@ class _JointHeads(Function):
         ctx.pairs = pairs
         ctx.save_for_backward(*flat, amount, first, *moments_1, hidden_1, second, *moments_2, hidden_2)
         ctx.mark_non_differentiable(hidden_1, hidden_2)
+        ctx.set_materialize_grads(False)  # of the layers: each would be a megabyte of zeros that nobody reads
         return (layers.heads @ hidden_2.t()).add_(layers.heads_bias[:, None]), hidden_1, hidden_2
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad: Tensor, *_: None) -> tuple[Tensor | None, ...]:
         layers, saved = JointLayers(*ctx.saved_tensors[:9]), ctx.saved_tensors[9:]
         amount, first, mean_1, scale_1, hidden_1, second, mean_2, scale_2, hidden_2 = saved
         heads = grad @ hidden_2, grad.sum(dim=1)

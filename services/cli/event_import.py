@@ -14,6 +14,7 @@ from libs.adapters.log_range import LogRange
 from libs.adapters.ports import Outgoing, PartitionReader, Producer, Record, TopicPartition
 from libs.errors import BadEvent, StoreUnavailable
 from libs.events.event_time import event_time_ms
+from libs.events.schema import Erasure
 from libs.events.topics import EVENTS, Origin, event_id_of, user_key
 from services.cli.event_lines import Line, parse_line
 
@@ -102,15 +103,14 @@ def sendable(line: Line) -> Sendable:
 
     In its place in the log an event happened when it said so, within the bounds of that moment, or when it was
     appended. ``source: backfill`` lets the time stand, however old it is (streaming.md §2). Fields that this version
-    does not know travel along.
+    does not know travel along. An erasure is sent as it is: it forgets what the topic holds of its user by then.
     """
-    event = line.event
-    at_ms = event.timestamp_ms
-    if line.append_ms is not None:
-        at_ms, _ = event_time_ms(at_ms, event.source, line.append_ms)
-    document = line.document | {"event_id": event.event_id, "source": "backfill"}
-    if at_ms is not None:
-        document["timestamp_ms"] = at_ms
+    event, document = line.event, line.document | {"event_id": line.event.event_id}
+    if not isinstance(event, Erasure):
+        at_ms = event.timestamp_ms
+        if line.append_ms is not None:
+            at_ms, _ = event_time_ms(at_ms, event.source, line.append_ms)
+        document |= {"source": "backfill"} if at_ms is None else {"source": "backfill", "timestamp_ms": at_ms}
     return Sendable(event.event_id, Outgoing(EVENTS, user_key(event.user_id), orjson.dumps(document)))
 
 

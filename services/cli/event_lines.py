@@ -14,7 +14,7 @@ import orjson
 from libs.adapters.ports import Record
 from libs.errors import BadEvent, RefusedStart
 from libs.events.codec import MAX_EVENT_BYTES, decode_event
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import EVENTS, Origin, event_id_of
 
 STANDARD: Final = Path("-")
@@ -29,7 +29,7 @@ class Line:
     """One event of a file and where it stood in the log; a bare event says nothing of that."""
 
     document: dict[str, Any]
-    event: Event
+    event: Logged
     partition: int | None = None
     offset: int | None = None
     append_ms: int | None = None

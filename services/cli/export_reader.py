@@ -112,6 +112,10 @@ class ExportReader:
         """Do nothing."""
         return True
 
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return nothing: no group stands behind it."""
+        return {}
+
     async def stop(self) -> None:
         """Close the file."""
         self._open.close()

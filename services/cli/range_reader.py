@@ -88,6 +88,10 @@ class RangeReader:
         """Do nothing: whoever reads the past is not the group that lag is shown of."""
         return True
 
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return nothing: no group stands behind it."""
+        return {}
+
     async def stop(self) -> None:
         """Close."""
         await self._reader.stop()
@@ -169,6 +173,10 @@ class CatalogueFirst:
     async def commit(self, offsets: Mapping[TopicPartition, int]) -> bool:  # noqa: ARG002 - the port's
         """Do nothing."""
         return True
+
+    async def committed(self) -> dict[TopicPartition, int]:
+        """Return nothing: no group stands behind it."""
+        return {}
 
     async def stop(self) -> None:
         """Close both."""

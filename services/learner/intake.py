@@ -13,7 +13,7 @@ from libs.adapters.telemetry import LearnerMetrics
 from libs.errors import BadEvent
 from libs.events.codec import decode_content, decode_event
 from libs.events.dead_letters import dead_letter
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
 from libs.rl.poison import Poisoned
 from services.learner.attribution import Arrival, Attribution
@@ -168,7 +168,7 @@ class EventIntake:
     async def _decode(self, records: list[Record]) -> Batch:
         batch = Batch(idle_ms=self._records.passed_ms())
         refused: list[tuple[Record, BadEvent]] = []
-        strays: list[tuple[Record, Event]] = []
+        strays: list[tuple[Record, Logged]] = []
         for record in records:
             try:
                 if record.topic != EVENTS:
@@ -204,7 +204,7 @@ class EventIntake:
             await self._keep(letters_of(found, attribution, self._partitions))
             self._metrics.dead_letters.labels(POISON).inc(len(found))
 
-    async def _send_on(self, strays: list[tuple[Record, Event]]) -> None:
+    async def _send_on(self, strays: list[tuple[Record, Logged]]) -> None:
         found = [outgoing for record, event in strays if (outgoing := self._strays.outgoing(record, event))]
         await self._keep(found)
         self._metrics.misrouted.labels("sent_on").inc(len(found))

@@ -95,11 +95,12 @@ class LearnerStatus:
 
     def _evaluation(self, span: str) -> dict[str, Any]:
         """Return what the policies that served earned, and what the uniform arm would have."""
-        metrics, values = self._metrics, by_labels(self._metrics.policy_value)
-        weights, validity = by_labels(metrics.policy_weights), by_labels(metrics.evaluation_valid)
+        metrics = self._metrics.evaluation
+        values = by_labels(metrics.policy_value)
+        weights, validity = by_labels(metrics.policy_weights), by_labels(metrics.valid)
         uniform = {stat: values["uniform", "snrips", stat, span] for stat in ("value", "low", "high")}
         return {
-            "rows": by_label(metrics.evaluation_rows)[span],
+            "rows": by_label(metrics.rows)[span],
             "served": by_label(metrics.logged_value)[span],
             "uniform": uniform | {"ess": weights["uniform", "snrips", "ess", span]},
             "invalid": [reason for (reason, of), valid in validity.items() if of == span and not valid],

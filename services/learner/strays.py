@@ -7,7 +7,7 @@ from typing import Final
 from libs.adapters.ports import Outgoing, Record, TopicPartition
 from libs.errors import BadEvent
 from libs.events.resending import MISROUTED_FROM, identified, place_of
-from libs.events.schema import Event
+from libs.events.schema import Logged
 from libs.events.topics import Origin, partition_of, user_key
 
 _TWICE: Final = (
@@ -38,7 +38,7 @@ class Strays:
         """Take over up to which offset an earlier learner has sent everything on."""
         self._sent_on = sent_on
 
-    def strayed(self, record: Record, event: Event) -> bool:
+    def strayed(self, record: Record, event: Logged) -> bool:
         """Tell whether an event lies where its user does not.
 
         Raises
@@ -52,7 +52,7 @@ class Strays:
             raise BadEvent("field", _TWICE, "key")
         return True
 
-    def outgoing(self, record: Record, event: Event) -> Outgoing | None:
+    def outgoing(self, record: Record, event: Logged) -> Outgoing | None:
         """Return the event for its user's partition, as it is here; None when that was done before."""
         if record.offset < self._sent_on.get(TopicPartition(record.topic, record.partition), 0):
             return None

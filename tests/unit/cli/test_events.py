@@ -19,7 +19,7 @@ from libs.adapters.ports import Outgoing, Record, TopicPartition, TopicSpec
 from libs.errors import RefusedStart, StoreUnavailable
 from libs.events.codec import decode_event, encode
 from libs.events.event_time import event_time_ms
-from libs.events.schema import Event
+from libs.events.schema import Erasure, Event
 from libs.events.topics import EVENTS, Origin, event_id_of, partition_of, user_key
 from services.cli import event_export, event_lines
 from services.cli.__main__ import app
@@ -73,6 +73,7 @@ class Stand:
         found = []
         for record in self.log.records(EVENTS):
             event = decode_event(record.value, Origin(EVENTS, record.partition, record.offset))
+            assert not isinstance(event, Erasure)
             found.append((event, event_time_ms(event.timestamp_ms, event.source, record.append_ms)[0]))
         return found
 
@@ -363,3 +364,14 @@ def test_bad_options_are_refused_before_anything_is_opened(tmp_path: Path) -> No
 def test_a_span_of_an_unfinished_export_survives_json() -> None:
     state = Progressed("c", ("", ""), (Span(1, 5),), (3,), 10, 2, 0)
     assert event_export._state_of(orjson.loads(orjson.dumps(asdict(state), default=tuple))) == state
+
+
+async def test_an_erasure_is_moved_along_and_stays_what_it_is() -> None:
+    stand = Stand(partitions=1)
+    erasure = Erasure(event_id="forget", user_id="ann")
+    lines = [(1, orjson.dumps({"partition": 0, "offset": 3, "append_ms": NOW_MS, "event": asdict(erasure)}))]
+    done = await import_lines(lines, KnownIds(), MemoryProducer(stand.log), Progress(disable=True), None)
+    assert done.appended == 1
+    (record,) = stand.log.records(EVENTS)
+    assert decode_event(record.value, Origin(EVENTS, 0, 0)) == erasure
+    assert b"source" not in (record.value or b"")

@@ -62,11 +62,11 @@ async def test_an_alarm_comes_with_its_remedy(metrics: LearnerMetrics) -> None:
 
 
 async def test_what_served_is_told_beside_the_uniform_arm(metrics: LearnerMetrics) -> None:
-    metrics.logged_value.labels("window").set(0.4)
+    metrics.evaluation.logged_value.labels("window").set(0.4)
     for stat, number in (("value", 0.2), ("low", 0.1), ("high", 0.3)):
-        metrics.policy_value.labels("uniform", "snrips", stat, "window").set(number)
-    metrics.policy_weights.labels("uniform", "snrips", "ess", "window").set(80)
-    metrics.evaluation_valid.labels("propensities", "window").set(1)
+        metrics.evaluation.policy_value.labels("uniform", "snrips", stat, "window").set(number)
+    metrics.evaluation.policy_weights.labels("uniform", "snrips", "ess", "window").set(80)
+    metrics.evaluation.valid.labels("mean_weight", "window").set(0)
     found = (await status_of(metrics).describe())["evaluation"]["window"]
     assert found["served"] == 0.4
     assert found["uniform"] == {"value": 0.2, "low": 0.1, "high": 0.3, "ess": 80}

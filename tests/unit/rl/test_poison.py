@@ -1,6 +1,7 @@
 """A row whose gradient is not finite is found and taken out, and nothing else is lost with it."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ def update_until_not_finite(agent: Agent) -> None:
         (poison_context, {"cql_weight": 0.1, "compared": 1.0}),
     ],
 )
-def test_the_row_is_found_taken_out_and_named(plant: Callable[[Agent], str], settings: dict[str, object]) -> None:
+def test_the_row_is_found_taken_out_and_named(plant: Callable[[Agent], str], settings: dict[str, Any]) -> None:
     agent = make_agent(**settings)
     play(agent)
     row_id = plant(agent)

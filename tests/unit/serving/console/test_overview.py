@@ -107,7 +107,7 @@ def test_another_instance_speaks_for_one_that_fell_silent() -> None:
 
 def test_answers_without_a_part_are_told_while_they_come_the_worst_first() -> None:
     rates = {"degraded:history": 2.0, "degraded:users": 0.0}
-    assert told(all_parts(learner={"state": "failing"}), **rates) == [
+    assert told(all_parts(learner={"state": "failing"}), None, **rates) == [
         ("bad", "The loop or the training thread stands still"),
         ("warn", "2.0 answers a second without: history"),
     ]

@@ -117,7 +117,7 @@ async def test_redis_away_keeps_what_was_said_and_lets_it_age(stand: Stand) -> N
     stand.board.away = True
     viewer = stand.hub.follow()
     await anext(viewer)
-    ages = []
+    ages: list[float] = []
     while len(ages) < 3:
         look = read(await anext(viewer))[1]
         if look["board_away"]:

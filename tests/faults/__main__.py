@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from infra.kafka_server import CACHE_VARIABLE, cache_folder
 from tests.faults.checker import Verdict
 from tests.faults.report import page, read_json, summarise, table, write_json
 from tests.faults.row import Row, all_rows
-from tests.faults.runner import check, folder_of, run_trial, stored_seeds
+from tests.faults.runner import check, folder_of, run_trial, stored
 
 HISTORIES = Path(".moard/faults")
 REPORT = Path(".moard/faults-report.json")
@@ -30,8 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.action == "page":
         PAGE.write_text(page(read_json(REPORT), known))
         return 0
-    verdicts = list(_stored(rows) if options.action == "check" else _trials(rows, options.seeds, options.short))
-    reports = summarise(verdicts)
+    reports = summarise(_verdicts(options, rows))
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
     console.print(table(reports, known))
     for report in reports:
@@ -39,6 +39,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(f"{report.id} {problem}", style="red", highlight=False)
     write_json(REPORT, reports)
     return 1 if any(report.failed for report in reports) or not reports else 0
+
+
+def _verdicts(options: argparse.Namespace, rows: Sequence[Row]) -> list[Verdict]:
+    if options.action == "check":
+        return [check(row, seed, folder_of(HISTORIES, row, seed)) for row, seed in stored(HISTORIES, rows)]
+    if options.only is not None:
+        return list(_trials(rows, [options.only], options.short))
+    for row, seed in stored(HISTORIES, rows):  # or ``check`` would judge what an earlier run left beside this one's
+        shutil.rmtree(folder_of(HISTORIES, row, seed))
+    return list(_trials(rows, range(options.seeds), options.short))
 
 
 def _parse(arguments: Sequence[str] | None, known: Mapping[str, Row]) -> argparse.Namespace:
@@ -54,6 +64,7 @@ def _parse(arguments: Sequence[str] | None, known: Mapping[str, Row]) -> argpars
         "--rows", type=lambda text: _named(text, known), default=list(known), help="F1,F2; all if absent"
     )
     parser.add_argument("--seeds", type=int, default=3, help="trials of each row (default %(default)s)")
+    parser.add_argument("--only", type=int, metavar="SEED", help="this seed alone, to look at a trial again")
     parser.add_argument("--short", action="store_true", help="the quick form that every run of the tests makes")
     return parser.parse_args(arguments)
 
@@ -65,15 +76,15 @@ def _named(text: str, known: Mapping[str, Row]) -> list[str]:
     return ids
 
 
-def _trials(rows: Sequence[Row], seeds: int, short: bool) -> Iterator[Verdict]:
+def _trials(rows: Sequence[Row], seeds: Sequence[int], short: bool) -> Iterator[Verdict]:
     os.environ.setdefault(CACHE_VARIABLE, str(cache_folder()))
     for name in [name for name in os.environ if name.startswith("MOARD_") and name != CACHE_VARIABLE]:
         del os.environ[name]  # trials see no setting of the person who runs them
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task("", total=seeds * len(rows))
+        task = bar.add_task("", total=len(seeds) * len(rows))
         for row in rows:
-            for seed in range(seeds):
+            for seed in seeds:
                 bar.update(task, description=f"{row.id} seed {seed}: {row.fault}")
                 began = time.monotonic()
                 verdict = run_trial(row, seed, folder_of(HISTORIES, row, seed), short=short)
@@ -83,12 +94,6 @@ def _trials(rows: Sequence[Row], seeds: int, short: bool) -> Iterator[Verdict]:
                     f"{row.id} seed {seed}: {outcome} ({time.monotonic() - began:.0f} s)", highlight=False
                 )
                 yield verdict
-
-
-def _stored(rows: Sequence[Row]) -> Iterator[Verdict]:
-    for row in rows:
-        for seed in stored_seeds(HISTORIES, row):
-            yield check(row, seed, folder_of(HISTORIES, row, seed))
 
 
 if __name__ == "__main__":

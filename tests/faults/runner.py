@@ -2,6 +2,7 @@
 
 import shutil
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.checker import Verdict, judge
@@ -38,6 +39,7 @@ def folder_of(root: Path, row: Row, seed: int) -> Path:
     return root / f"{row.id}-{seed}"
 
 
-def stored_seeds(root: Path, row: Row) -> list[int]:
-    """Return the seeds of a row whose histories are kept."""
-    return sorted(int(folder.name.partition("-")[2]) for folder in root.glob(f"{row.id}-*"))
+def stored(root: Path, rows: Sequence[Row]) -> list[tuple[Row, int]]:
+    """Return the trials whose histories are kept, row by row, by seed."""
+    found = {row.id: [int(folder.name.partition("-")[2]) for folder in root.glob(f"{row.id}-*")] for row in rows}
+    return [(row, seed) for row in rows for seed in sorted(found[row.id])]

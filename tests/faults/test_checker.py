@@ -19,7 +19,9 @@ from tests.faults.history import (
     Recovered,
     write_ids,
 )
-from tests.faults.report import read_json, summarise, write_json
+from tests.faults.report import page, read_json, summarise, write_json
+from tests.faults.row import all_rows
+from tests.faults.runner import folder_of, stored
 
 
 def published(version: int, offset: int = 0, epoch: int = 1, blob: str = "a") -> Published:
@@ -105,3 +107,21 @@ def test_a_stored_history_gives_the_same_verdict(tmp_path: Path) -> None:
     write_json(tmp_path / "report.json", summarise([verdict, verdict]))
     (row,) = read_json(tmp_path / "report.json")
     assert (row.seeds, row.failed, row.acknowledged, row.recovery_s) == (2, 2, 4, 2.5)
+
+
+def test_the_page_shows_each_row_and_what_failed() -> None:
+    sound, unsound = judge("F1", 0, history(), EVERY), judge("F2", 4, history(ledger="ac"), EVERY)
+    told = page(summarise([sound, unsound]), all_rows())
+
+    assert "| F1 | kill -9 learner at random |" in told
+    assert "| 1 | 0 | 1 | 2 | 3 | 0 | 0 | 2.5 s |" in told
+    assert "- F2: seed 4: 1 acknowledged events are not in the ledger: ['b']" in told
+
+
+def test_stored_trials_are_found_by_row_and_seed(tmp_path: Path) -> None:
+    rows = all_rows()
+    for row_id, seed in (("F11", 0), ("F1", 10), ("F1", 2)):
+        folder_of(tmp_path, rows[row_id], seed).mkdir()
+
+    assert stored(tmp_path, [rows["F1"]]) == [(rows["F1"], 2), (rows["F1"], 10)]
+    assert stored(tmp_path, [rows["F11"], rows["F2"]]) == [(rows["F11"], 0)]

@@ -11,7 +11,7 @@ ROWS = all_rows()
 
 
 @pytest.mark.stack
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
 def test_what_must_hold_holds(row: Row, tmp_path: Path) -> None:
     verdict = run_trial(row, 0, tmp_path / row.id, short=True)

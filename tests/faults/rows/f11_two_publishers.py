@@ -28,7 +28,7 @@ def run(trial: Trial) -> None:
 
 def one_remains(trial: Trial, system: RunningSystem) -> None:
     """Return once one learner is left at work, which becomes the system's."""
-    started = [system.learner, *system.further]
+    started = dict.fromkeys((system.learner, *system.further))
     running = [learner for learner in started if learner.running]
     with trial.recovering("one learner remains, and publishes"):
         eventually(lambda: sum(learner.running for learner in running) == 1, "one learner to end", DEADLINE_S)

@@ -10,7 +10,6 @@ def run(trial: Trial) -> None:
     with trial.stack(broker_profile="kill") as stack, trial.under_load(stack, backends=2) as system:
         probe = Probe(trial, system)
         for _ in range(trial.choose(full=10, short=2)):
-            trial.pause(0.2, 1.5)
             trial.inject("kill -9 broker")
             stack.kafka.kill()
             trial.pause(0.0, 2.0)
@@ -18,6 +17,7 @@ def run(trial: Trial) -> None:
             trial.inject(HEALED)
             with trial.recovering("events are acknowledged"):
                 probe.deliver()
+            trial.pause(1.0, 3.0)  # for those that waited beside the probe: their patience is for one outage
         with trial.recovering("the learner has read all"):
             probe.learned()
 

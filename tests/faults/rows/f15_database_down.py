@@ -15,7 +15,7 @@ from tests.running_system import RunningSystem, eventually
 
 
 def run(trial: Trial) -> None:
-    clicked, listed, stranger = (str(UUID(int=trial.chance.getrandbits(128), version=4)) for _ in range(3))
+    clicked, listed = a_user(trial), a_user(trial)
     with trial.stack(database=True) as stack:
         asyncio.run(create_legacy_tables(stack.addresses.database_url))
         user = ("INSERT INTO users VALUES (1, :octets)", {"octets": UUID(listed).bytes})
@@ -24,24 +24,29 @@ def run(trial: Trial) -> None:
             for content_id in CONTENTS:
                 system.put_content(content_id, title=f"content {content_id}")
             system.post({"kind": "click", "user_id": clicked, "content_id": 1})
-            eventually(lambda: top_contents(system, stranger) == (404, ()), "the catalogue", DEADLINE_S)
+            eventually(lambda: top_contents(system, a_user(trial)) == (404, ()), "the catalogue", DEADLINE_S)
             for known in (clicked, listed):
                 trial.note("before", top_contents(system, known))
             for fault in trial.choose(full=("kill -9", "SIGSTOP"), short=("SIGSTOP",)):
                 trial.inject(f"{fault} database")
                 (stack.mariadb.kill if fault == "kill -9" else stack.mariadb.pause)()
-                repeat(lambda: ask(trial, system, (clicked, listed), stranger), trial.choose(full=30.0, short=3.0))
+                repeat(lambda: ask(trial, system, (clicked, listed)), trial.choose(full=30.0, short=3.0))
                 stack.mariadb.resume()
                 stack.mariadb.start()
                 trial.inject(HEALED)
                 with trial.recovering("a stranger is known to be one"):
-                    eventually(lambda: top_contents(system, stranger) == (404, ()), "the database", DEADLINE_S)
+                    eventually(lambda: top_contents(system, a_user(trial)) == (404, ()), "the database", DEADLINE_S)
 
 
-def ask(trial: Trial, system: RunningSystem, known: tuple[str, ...], stranger: str) -> None:
+def a_user(trial: Trial) -> str:
+    """Return a user nobody has heard of: whoever is shown something is known by that event."""
+    return str(UUID(int=trial.chance.getrandbits(128), version=4))
+
+
+def ask(trial: Trial, system: RunningSystem, known: tuple[str, ...]) -> None:
     for user_id in known:
         trial.note("known", top_contents(system, user_id))
-    trial.note("unknown", top_contents(system, stranger))
+    trial.note("unknown", top_contents(system, a_user(trial)))
 
 
 def top_contents(system: RunningSystem, user_id: str) -> tuple[int, tuple[str, ...]]:

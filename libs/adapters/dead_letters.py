@@ -109,17 +109,21 @@ class DeadLetters:
 
 
 async def _newest(log: LogRange, tp: TopicPartition, span: Span, limit: int, wanted: Wanted) -> list[Letter]:
-    """Return the newest letters of one partition, oldest first: looked for step by step from the end backwards."""
+    """Return the newest letters of one partition, oldest first: looked for from the end backwards, in growing steps."""
     found: list[Letter] = []
-    end = span.end
+    end, step = span.end, max(limit, _AT_ONCE)
     while end > span.start and len(found) < limit:
-        start = max(span.start, end - max(limit, _AT_ONCE))
-        step = [_letter(each) async for records in log.batches({tp: Span(start, end)}, _AT_ONCE) for each in records]
-        found = [letter for letter in step if wanted.takes(letter)] + found
-        if wanted.since_ms is not None and step and step[0].append_ms < wanted.since_ms:
+        start = max(span.start, end - step)
+        oldest_ms: int | None = None
+        taken: list[Letter] = []
+        async for records in log.batches({tp: Span(start, end)}, _AT_ONCE):
+            oldest_ms = records[0].append_ms if oldest_ms is None and records else oldest_ms
+            taken += [letter for each in records if wanted.takes(letter := _letter(each))]
+        found = (taken + found)[-limit:]
+        if wanted.since_ms is not None and oldest_ms is not None and oldest_ms < wanted.since_ms:
             break  # what lies before is older still
-        end = start
-    return found[-limit:]
+        end, step = start, 2 * step
+    return found
 
 
 def _letter(record: Record) -> Letter:

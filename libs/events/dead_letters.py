@@ -76,13 +76,17 @@ def dead_letter(
     if value is not None and len(value) > MAX_VALUE_BYTES:
         headers[TRUNCATED_FROM] = str(len(value))
         value = value[:MAX_VALUE_BYTES]
-    if sum(len(name) * 4 + len(text) for name, text in own) > _MAX_OWN_HEADERS_BYTES:
-        own = ()
     return DeadLetter(
         key if len(key or b"") <= _MAX_KEY_BYTES else None,
         value,
-        (*own, *((name, text.encode()) for name, text in headers.items())),
+        (*own_headers(own), *((name, text.encode()) for name, text in headers.items())),
     )
+
+
+def own_headers(headers: Headers) -> Headers:
+    """Return a record's headers if there is room for them in a record that carries it further, else none."""
+    size = sum(len(name) * 4 + len(text) for name, text in headers)
+    return headers if size <= _MAX_OWN_HEADERS_BYTES else ()
 
 
 @dataclass(frozen=True, slots=True)

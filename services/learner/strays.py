@@ -6,6 +6,7 @@ from typing import Final
 
 from libs.adapters.ports import Outgoing, Record, TopicPartition
 from libs.errors import BadEvent
+from libs.events.dead_letters import own_headers
 from libs.events.resending import MISROUTED_FROM, identified, place_of
 from libs.events.schema import Logged
 from libs.events.topics import Origin, partition_of, user_key
@@ -59,7 +60,7 @@ class Strays:
         origin = Origin(record.topic, record.partition, record.offset)
         value = identified(record.value or b"", origin, record.append_ms)
         mark = (MISROUTED_FROM, place_of(origin))
-        return Outgoing(record.topic, user_key(event.user_id), value, (*record.headers, mark))
+        return Outgoing(record.topic, user_key(event.user_id), value, (*own_headers(record.headers), mark))
 
     def _home_of(self, user_id: str) -> int:
         return partition_of(user_key(user_id), self._partitions)

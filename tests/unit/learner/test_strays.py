@@ -165,9 +165,13 @@ def _state(folder: Path) -> dict[str, np.ndarray]:
     return checkpoint_files.read(folder, manifest)[0]
 
 
-def test_a_user_at_home_is_left_alone() -> None:
+def test_a_user_at_home_is_left_alone_and_headers_that_are_too_long_stay_behind() -> None:
     strays = Strays(2)
     event = interaction("user-0")
+    large = Record(EVENTS, ELSEWHERE, 5, 0, b"", encode(event), (("trace", b"x" * 900_000),))
+    outgoing = strays.outgoing(large, event)
+    assert outgoing is not None
+    assert outgoing.headers == ((MISROUTED_FROM, b"moard.events/0/5"),)  # or the broker would refuse it for ever
     record = Record(EVENTS, HOME, 0, 0, b"", encode(event))
     assert not strays.strayed(record, event)
     with pytest.raises(BadEvent):

@@ -153,6 +153,12 @@ def create_app(
             )
         return _response(request, answers.put_done(put))
 
+    _add_users(app, erasures, settings.ingest_retry_after_s)
+    _add_probes(app, waiting_for, settings.ingest_retry_after_s)
+    return app
+
+
+def _add_users(app: FastAPI, erasures: Erasures, retry_after_s: int) -> None:
     @app.delete("/api/v1/users/{user_id:path}", **openapi.USERS)
     async def delete_user(user_id: str, request: Request) -> Response:
         try:
@@ -161,11 +167,8 @@ def create_app(
             return _response(request, answers.refused(error))
         except StoreUnavailable as error:
             detail = f"{error}; send the request again"
-            return _response(request, answers.unavailable(detail, settings.ingest_retry_after_s))
+            return _response(request, answers.unavailable(detail, retry_after_s))
         return _response(request, answers.erasure_requested(requested))
-
-    _add_probes(app, waiting_for, settings.ingest_retry_after_s)
-    return app
 
 
 def _add_probes(app: FastAPI, waiting_for: Callable[[], Awaitable[list[str]]], retry_after_s: int) -> None:

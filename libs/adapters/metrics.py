@@ -83,7 +83,7 @@ class IngestMetrics:
         )
         self.lag_records = declared.gauge(
             "moard_projector_consumer_lag_records",
-            "Records of the partition the projector has not read yet; 0 where another ingest reads it.",
+            "Records of the partition that the projector has not written and committed yet; 0 where another one reads.",
             topic=(),
             partition=(),
         )

@@ -4,6 +4,7 @@ Ingest writes histories itself before it answers; the projector writes what inge
 produced to Kafka directly. When the store comes back empty it replays everything the log retains.
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 from uuid import uuid4
@@ -68,6 +69,7 @@ class Projector:
         self._partitions = [TopicPartition(EVENTS, number) for number in range(partitions)]
         self._min_dwell_ms = min_dwell_ms
         self._max_records = max_records
+        self._uncommitted: Counter[TopicPartition] = Counter()  # read, and perhaps not written
         self._rebalances = 0
         self._show({})
 
@@ -84,21 +86,24 @@ class Projector:
         """Read once, write, and only then commit."""
         await patiently("projector.rebuild", self._rebuild_if_empty)
         records = await patiently("projector.poll", lambda: self._reader.poll(self._max_records, _POLL_MS))
+        self._uncommitted.update(TopicPartition(record.topic, record.partition) for record in records)
         await self._write(await self._own_writes.others(records))
-        if records:
-            await self._reader.commit()  # if not taken, these are read and written again, which changes nothing
+        if records and await self._reader.commit():  # if not taken: read and written again, which changes nothing
+            self._uncommitted.clear()
         self._show(self._reader.lag())
 
     def _show(self, lag: Mapping[TopicPartition, int]) -> None:
-        """Show the lag of what this member reads; a partition that another one took over is no longer behind here."""
+        """Show what is not committed, as lag tools do; a partition that another one took over is not behind here."""
         for tp in self._partitions:
-            self._metrics.lag_records.labels(*tp).set(lag.get(tp, 0))
-            self._metrics.group_lag.labels(GROUP, *tp).set(lag.get(tp, 0))
+            behind = lag[tp] + self._uncommitted[tp] if tp in lag else 0
+            self._metrics.lag_records.labels(*tp).set(behind)
+            self._metrics.group_lag.labels(GROUP, *tp).set(behind)
         rebalances = self._reader.rebalances
         self._metrics.rebalances.inc(rebalances - self._rebalances)
         self._rebalances = rebalances
 
     async def _rebuild_if_empty(self) -> None:
+        self._show(self._reader.lag())
         marker = await self._history.generation()
         if marker is not None and not marker.startswith(_REBUILDING):
             return
@@ -129,7 +134,12 @@ class Projector:
         if not records:
             return 0
         events = list(_decoded(records))
-        visits = await patiently("projector.write", lambda: remember(self._history, events, self._min_dwell_ms))
+
+        async def write() -> int:
+            self._show(self._reader.lag())
+            return await remember(self._history, events, self._min_dwell_ms)
+
+        visits = await patiently("projector.write", write)
         self._metrics.projected.inc(visits)
         return visits
 

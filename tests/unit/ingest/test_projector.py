@@ -115,6 +115,23 @@ async def test_lag_is_mirrored_and_a_partition_that_another_one_took_is_not_behi
     assert world.registry.get_sample_value("moard_projector_rebalances_total") == 2
 
 
+async def test_what_is_read_and_not_written_is_behind_still(world: World) -> None:
+    projector = await world.projector()
+    await projector.turn()
+    world.append(*(interaction(content_id=number) for number in range(7)))
+    world.history.available = False
+    turning = asyncio.create_task(projector.turn())
+    for _ in range(200):
+        await asyncio.sleep(0.01)
+        if world.lag() == 7:
+            break
+    assert (world.lag(), world.committed()) == (7, 0)
+    world.history.available = True
+    await turning
+    await settle(projector, world)
+    assert (world.lag(), world.committed()) == (0, 7)
+
+
 async def test_undecodable_records_are_passed_over(world: World) -> None:
     world.append(b"{", b"", b'{"type":"interaction"}', interaction(content_id=1), b"[" * 10_000)
     await settle(await world.projector(), world)

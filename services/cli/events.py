@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Final
 
@@ -48,7 +50,7 @@ def export_(
 
     sink = event_export.sink_of(file)
     wanted = Range(Bound.parse(start, "--from"), Bound.parse(end, "--to"))
-    with _progress() as bar:
+    with _progress() as bar, _pipe():
         done = asyncio.run(_export(sink, wanted, (start or "", end or ""), bar))
     say = Console(stderr=True, highlight=False)
     _list(say, done.reasons, done.unusable)
@@ -127,6 +129,16 @@ async def _import(lines: IO[bytes], bar: Progress, size: int | None) -> "Importe
         await reader.stop()
         await producer.stop()
         await admin.close()
+
+
+@contextmanager
+def _pipe() -> Iterator[None]:
+    """End quietly when whoever reads our output has had enough."""
+    try:
+        yield
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would complain while it exits
+        raise typer.Exit(INCOMPLETE) from None
 
 
 def _list(say: Console, reasons: Sequence[str], count: int) -> None:

@@ -19,6 +19,8 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_TIMEOUT_MS: Final = 10_000  # an 8 s black hole costs 32 s more after healing at the 40 s default
 _COMMIT_S: Final = 5.0  # aiokafka retries a commit for ever
+# Of a group's session of 10 s, which a busy event loop must not outlast; the default of 3 s leaves little of a third.
+_HEARTBEAT_MS: Final = 1_000
 _START_S: Final = 30.0  # a join may wait out another member's session of 10 s, twice
 _STOP_S: Final = 5.0
 # aiokafka keeps one fetch in flight for each broker: a record of one partition waits for the long poll on the others.
@@ -53,6 +55,7 @@ class _Reader:
             auto_offset_reset=self._auto_offset_reset,
             isolation_level="read_committed",
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
+            heartbeat_interval_ms=_HEARTBEAT_MS,
             fetch_max_wait_ms=_FETCH_WAIT_MS,
         )
         if topic is not None:

@@ -36,7 +36,7 @@ quickstart: $(SETUP) ## The same loop in one process, no server, about ten secon
 	@$(BIN)/moard quickstart $(ARGS)
 
 $(TEST_SETUP): $(SETUP)
-	@echo "what only the tests run: a JDK, Node and Chromium"
+	@echo "what only the tests run: a JDK, Node, Chromium and Prometheus"
 	@$(PYTHON) -m infra.provision --tests
 	@touch $(TEST_SETUP)
 

@@ -39,7 +39,9 @@ JAVAC = Tool("javac", ("default-jdk-headless",), "compiles the Java example that
 NODE = Tool("node", ("nodejs",), "runs the Node example that the tests run")
 NPM = Tool("npm", ("npm",), "fetches what the Node examples need")
 CHROMIUM = Tool("chromium", ("chromium",), "opens the pages that the tests look at")
-TEST_TOOLS = (JAVAC, NODE, NPM, CHROMIUM)
+PROMETHEUS = Tool("prometheus", ("prometheus",), "runs every query of the dashboards in the tests")
+PROMTOOL = Tool("promtool", PROMETHEUS.packages, "tests the alerts")
+TEST_TOOLS = (JAVAC, NODE, NPM, CHROMIUM, PROMETHEUS, PROMTOOL)
 
 
 def find(tool: Tool) -> Path:

@@ -20,7 +20,9 @@ _INTRODUCTION: Final = """# Metrics
 Every service answers `GET /metrics`, the learner on a port of its own. Generated from the declarations. Names end with
 their unit; a counter ends with `_total`; the series of a histogram with `_bucket`, `_count` and `_sum`. Series whose
 label values are listed here exist from the start; the others come with the first partition or request. With several
-serving workers each series of serving carries the label `worker`. Each process shows its own `process_*` besides."""
+serving workers each series of serving carries the label `worker`. Each process shows its own `process_*` besides.
+
+What to look at, and when to worry: [watch with Grafana](../how-to/watch-with-grafana.md)."""
 
 _SECTIONS: Final[tuple[tuple[str, Callable[[CollectorRegistry], object]], ...]] = (
     ("Ingest and serving", HttpMetrics),

@@ -60,7 +60,7 @@ def test_what_only_the_tests_run_is_installed_for_them_alone(machine: Path) -> N
     assert provision.main() == 0
     assert not calls.exists()
     assert provision.main(["--tests"]) == 0
-    assert calls.read_text().splitlines()[1].endswith("install default-jdk-headless nodejs npm chromium")
+    assert calls.read_text().splitlines()[1].endswith("install default-jdk-headless nodejs npm chromium prometheus")
 
 
 def test_a_python_without_ensurepip_needs_its_venv_package(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:

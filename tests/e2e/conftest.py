@@ -18,7 +18,13 @@ EAGER = {
 
 
 @pytest.fixture
-def system(fresh_stack: Callable[..., LocalStack], tmp_path: Path) -> Iterator[RunningSystem]:
+def settings() -> dict[str, str]:
+    """What the services of ``system`` are told; a test module may say otherwise."""
+    return EAGER
+
+
+@pytest.fixture
+def system(fresh_stack: Callable[..., LocalStack], settings: dict[str, str], tmp_path: Path) -> Iterator[RunningSystem]:
     """Kafka, Redis, MariaDB and the three services, all this test's own."""
-    with running_system(fresh_stack(), tmp_path, EAGER) as system:
+    with running_system(fresh_stack(), tmp_path, settings) as system:
         yield system

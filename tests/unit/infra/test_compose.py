@@ -9,6 +9,7 @@ import yaml
 from pydantic import AliasChoices
 from pydantic_settings import BaseSettings
 
+from infra.grafana.panels import DATASOURCE_UID
 from infra.kafka_server import HERE
 from infra.services import ROOT
 from libs.adapters.settings import StackSettings
@@ -163,3 +164,44 @@ def test_only_the_learners_image_has_torch(name: str) -> None:
     installs = DOCKERFILE.split(f" AS {source[1]}\n")[1].split("\nFROM ")[0]
     assert ("--extra learner" in installs) == (name == "learner")
     assert f'CMD ["python", "-m", "services.{name}"]' in stage
+
+
+OBSERVABILITY = ("prometheus", "grafana")
+
+
+@pytest.mark.parametrize("name", OBSERVABILITY)
+def test_observability_is_asked_for_pinned_and_may_write_its_data_alone(name: str) -> None:
+    service = SERVICES[name]
+    assert service["profiles"] == ["observability"]
+    assert re.fullmatch(r"[a-z/]+:v?\d+\.\d+\.\d+", service["image"])
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    mounted = [volume.split(":") for volume in service["volumes"]]
+    assert [source for source, _, *mode in mounted if mode != ["ro"]] == [name]
+    for source, _, *mode in mounted:
+        assert mode == [] or (ROOT / source).is_dir()
+
+
+def test_prometheus_scrapes_the_services_where_they_listen() -> None:
+    config = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
+    targets = {job["job_name"]: job["static_configs"][0]["targets"] for job in config["scrape_configs"]}
+    ports = {
+        "ingest": IngestSettings.model_fields["ingest_port"].default,
+        "learner": LearnerSettings.model_fields["learner_metrics_port"].default,
+        "serving": ServingSettings.model_fields["serving_port"].default,
+    }
+    assert targets == {name: [f"{name}:{port}"] for name, port in ports.items()}
+
+
+def test_grafana_finds_prometheus_and_the_dashboards() -> None:
+    provisioning = ROOT / "infra/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    assert source["uid"] == DATASOURCE_UID
+    assert source["url"] == f"http://prometheus:{container_port(SERVICES['prometheus'])}"
+    config = yaml.safe_load((ROOT / "infra/prometheus/prometheus.yml").read_text())
+    assert source["jsonData"]["timeInterval"] == config["global"]["scrape_interval"]
+    (provider,) = yaml.safe_load((provisioning / "dashboards/moard.yml").read_text())["providers"]
+    assert f"./infra/grafana/dashboards:{provider['options']['path']}:ro" in SERVICES["grafana"]["volumes"]
+    home = Path(SERVICES["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"])
+    assert str(home.parent) == provider["options"]["path"]
+    assert (ROOT / "infra/grafana/dashboards" / home.name).is_file()

@@ -1,0 +1,1 @@
+"""Grafana: dashboards described in Python, committed as the JSON that Grafana reads."""

@@ -21,6 +21,10 @@ export function opened(dialog) {
   return new Promise((done) => dialog.addEventListener("close", () => done(dialog.returnValue), { once: true }));
 }
 
+for (const button of document.querySelectorAll("dialog .no")) {
+  button.addEventListener("click", () => button.closest("dialog").close("no"));
+}
+
 let asking = null;
 /** Ask for a key, once however many calls need one; false when there is none to be had. */
 export function askForKey(detail) {

@@ -1,12 +1,15 @@
 """Connections that may not wait for ever: what uvicorn leaves open, closed."""
 
 import asyncio
+import socket
 from typing import Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 DEADLINE_S: Final = 30.0  # for a whole request to arrive; what works on it afterwards takes as long as it takes
 HEAD_MAX_BYTES: Final = 64 * 1024  # above what is answered with 431, which needs a head that ends
+
+_USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
 _TOO_LARGE: Final = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
@@ -19,10 +22,14 @@ class GuardedProtocol(HttpToolsProtocol):
     """
 
     deadline_s: float = DEADLINE_S
+    untaken_s: float = DEADLINE_S
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a first request, not for ever."""
+        """Wait for a first request, not for ever; nor for a client to take what is sent to it."""
         super().connection_made(transport)
+        connection = transport.get_extra_info("socket")
+        if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6) and _USER_TIMEOUT:
+            connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(1_000 * self.untaken_s))
         self._in_head = False
         self._arriving = False
         self._head_bytes = 0

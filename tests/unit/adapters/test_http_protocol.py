@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import uvicorn
+from starlette.responses import StreamingResponse
 
 from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol
 from libs.adapters.http_settings import Limits
@@ -149,3 +150,26 @@ async def test_what_is_no_http_is_a_client_error(head: bytes) -> None:
     async with served(Hasty) as (_, port):
         said = await send(port, head)
     assert said.startswith(b"HTTP/1.1 4")
+
+
+async def test_a_client_that_takes_nothing_is_hung_up_on() -> None:
+    class Untaken(GuardedProtocol):
+        untaken_s = 0.2
+
+    ended = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield b"x" * 100_000
+        finally:
+            ended.set()
+
+    async with served(Untaken) as (edged, port):
+        edged.app.get("/endless")(lambda: StreamingResponse(endless()))
+        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await ended.wait()
+        writer.close()

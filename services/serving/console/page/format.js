@@ -25,7 +25,7 @@ export function decimal(number, digits = 3) {
 /** Marks of an axis: as many digits as tell one from the next. */
 export function marks(numbers) {
   const step = numbers.length > 1 ? numbers[1] - numbers[0] : 1;
-  const digits = step >= 1 ? 0 : Math.min(4, Math.ceil(-Math.log10(step)));
+  const digits = [0, 1, 2, 3, 4].find((one) => Math.abs(step - Number(step.toFixed(one))) < step / 1_000) ?? 4;
   return numbers.map((number) => (Math.abs(number) >= 10_000 ? compact.format(number) : number.toFixed(digits)));
 }
 

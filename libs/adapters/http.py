@@ -30,6 +30,7 @@ log = structlog.get_logger(__name__)
 
 _REQUEST_ID_SHAPE: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")  # others would break log lines
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_EVENTS: Final = b"text/event-stream; charset=utf-8"
 _CLIENT_GONE: Final = 499  # nginx's status for it; never sent
 
 
@@ -110,8 +111,9 @@ class Edge:
                 await failure(scope, receive, answer.send)
             finally:
                 method = scope["method"] if scope["method"] in _METHODS else "OTHER"
-                series = self._metrics.requests.labels(method, _template(scope), str(answer.status or 500))
-                series.observe(time.perf_counter() - started)
+                if not answer.endless:
+                    series = self._metrics.requests.labels(method, _template(scope), str(answer.status or 500))
+                    series.observe(time.perf_counter() - started)
 
 
 class _Answer:
@@ -121,10 +123,12 @@ class _Answer:
         self._send = send
         self.request_id = request_id
         self.status = 0
+        self.endless = False  # a stream of events: how long it was watched is no latency
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            self.endless = (b"content-type", _EVENTS) in message.get("headers", ())
             message["headers"] = guarded(message.get("headers", ()), self.request_id)
         await self._send(message)
 

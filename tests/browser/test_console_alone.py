@@ -216,6 +216,20 @@ def test_a_key_is_asked_for_kept_in_this_tab_and_sent(tmp_path: Path, open_page:
         alone.stop()
 
 
+def test_eight_hours_of_looks_are_an_hour_of_points(alone: Alone, open_page: OpenPage) -> None:
+    page = opened(alone, open_page)
+    lengths = page.evaluate(
+        """async () => {
+            const { Ring } = await import("/ui/assets/charts.js");
+            const ring = new Ring();
+            for (let s = 0; s < 28_800; s += 1) ring.add(1_000 * s, { lag_records: s });
+            const [atS, lags] = ring.data(["lag_records"]);
+            return [atS.length, lags.length, lags.at(-1), lags[0]];
+        }"""
+    )
+    assert lengths == [720, 720, 28_799, 25_204]
+
+
 def test_dialogs_keep_the_focus_and_every_control_has_a_name(alone: Alone, open_page: OpenPage) -> None:
     page = opened(alone, open_page)
     expect(page.locator("#connection")).to_have_text("Live")

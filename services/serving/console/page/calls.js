@@ -68,6 +68,7 @@ export async function call(method, path) {
 export async function follow(heard, state) {
   for (let failures = 0; ; failures += 1) {
     const quiet = new AbortController();
+    let words = "Connection lost, trying again";
     let watch;
     const waited = () => {
       clearTimeout(watch);
@@ -84,7 +85,7 @@ export async function follow(heard, state) {
         failures = -1;
         continue;
       }
-      if (!answer.ok) throw new Error(await refusal(answer));
+      if (!answer.ok) throw new Refused(await refusal(answer));
       await read(answer.body, (name, data) => {
         waited();
         failures = -1;
@@ -92,10 +93,10 @@ export async function follow(heard, state) {
         heard(name, data);
       });
     } catch (error) {
-      if (failures > 0) state("lost", "Connection lost, trying again");
+      words = error instanceof Refused ? `${error.message}; trying again` : words;
     }
     clearTimeout(watch);
-    if (failures >= 0) state("lost", "Connection lost, trying again");
+    if (failures >= 0) state("lost", words); // not where the server only asked to come again
     await pause(PAUSES_MS[Math.min(Math.max(failures, 0), PAUSES_MS.length - 1)] * (0.75 + Math.random() / 2));
   }
 }

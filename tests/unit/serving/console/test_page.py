@@ -1,17 +1,20 @@
 """The console's files: few bytes, nothing from elsewhere, no script in the page."""
 
+import hashlib
 import re
 
 from services.serving.console.routes import PAGE
 from tests.unit.serving.world import WorldFactory
 
 MOST_BYTES = 150_000
+UPLOT_1_6_32 = "19c8d4c6ad88929a79f4ae49d6f7161566dfd0ba3d15cc495e974f787eb78f1f"  # as the npm package has it
 FOREIGN = re.compile(r"""(?:src|href|url|import|fetch)\s*[=(:]?\s*["'(]?\s*(?:https?:)?//""", re.IGNORECASE)
 
 
 def test_all_files_together_weigh_little_and_the_licence_is_there() -> None:
     files = [path for path in PAGE.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= MOST_BYTES
+    assert hashlib.sha256((PAGE / "uplot" / "uPlot.iife.min.js").read_bytes()).hexdigest() == UPLOT_1_6_32
     licence = (PAGE / "uplot" / "LICENSE").read_text()
     assert "MIT License" in licence
 

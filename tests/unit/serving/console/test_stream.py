@@ -18,7 +18,7 @@ from libs.events.topics import DEAD_LETTERS, EVENTS, Origin
 from services.serving.console import stream
 from services.serving.console.stream import EventStream, Hub
 from tests.unit.serving.console.test_overview import part
-from tests.unit.serving.world import WorldFactory, until
+from tests.unit.serving.world import World, WorldFactory, until
 
 
 class CountedBoard(MemoryStatusBoard):
@@ -217,6 +217,22 @@ async def test_the_page_is_open_and_what_it_shows_is_not(world: WorldFactory) ->
         assert page.headers["cache-control"] == "no-cache"
         for path in ("/ui/stream", "/ui/data/settings", "/ui/data/dead-letters"):
             assert (await w.client.get(path)).status_code == 401, path
+
+
+async def test_how_long_somebody_watched_is_no_latency(world: WorldFactory) -> None:
+    async with world() as w:
+        w.serving.hub.leaving.set()  # every stream ends after its first look
+        answer = await w.client.get("/ui/stream")
+        assert answer.text.startswith("event: history")
+        await w.client.get("/ui")
+        routes = {sample.labels["route"] for sample in _requests(w)}
+    assert "/ui" in routes
+    assert "/ui/stream" not in routes
+
+
+def _requests(w: World) -> list[Any]:
+    families = w.serving.registry.collect()
+    return [each for family in families if family.name == "moard_http_request_seconds" for each in family.samples]
 
 
 async def test_settings_and_dead_letters_can_be_looked_at(world: WorldFactory) -> None:

@@ -73,7 +73,9 @@ def verify(
 
 
 @checkpoint.command()
-def restore(name: str, folder: Folder = None) -> None:
+def restore(
+    name: Annotated[str, typer.Argument(help="As `moard checkpoint list` shows it.")], folder: Folder = None
+) -> None:
     """Make an older checkpoint the newest: the learner's next start goes on from there.
 
     Events after it are read again from Kafka. A learner that still runs is fenced by this and ends.

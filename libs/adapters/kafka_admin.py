@@ -85,7 +85,7 @@ class KafkaTopicAdmin:
     async def cluster_id(self) -> str:
         """Return the broker's cluster id."""
         client = await self._live()
-        return str((await _ask(client.describe_cluster()))["cluster_id"])
+        return str((await ask(client.describe_cluster()))["cluster_id"])
 
     async def close(self) -> None:
         """Close the connection."""
@@ -97,7 +97,7 @@ class KafkaTopicAdmin:
         if self._client is None:
             client = AIOKafkaAdminClient(**self._broker.options(), request_timeout_ms=_REQUEST_TIMEOUT_MS)
             try:
-                await _ask(client.start())
+                await ask(client.start())
             except BaseException:
                 await client.close()
                 raise
@@ -105,13 +105,13 @@ class KafkaTopicAdmin:
         return self._client
 
     async def _existing(self, client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
-        described = await _ask(client.describe_topics(names))
+        described = await ask(client.describe_topics(names))
         return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == NoError.errno}
 
     async def _create(self, client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
         if not specs:
             return
-        answer = await _ask(
+        answer = await ask(
             client.create_topics(
                 [
                     # -1 is the broker's default replication, which aiokafka takes only beside assignments
@@ -129,20 +129,20 @@ class KafkaTopicAdmin:
     async def _wait_for_leaders(self, client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:
         deadline = time.monotonic() + _LEADER_S
         names = [spec.name for spec in specs]
-        while not _led(await _ask(client.describe_topics(names)), specs):
+        while not _led(await ask(client.describe_topics(names)), specs):
             if time.monotonic() > deadline:
                 raise StoreUnavailable(f"no leaders for {', '.join(names)} after {_LEADER_S:.0f} s")
             await asyncio.sleep(0.05)
 
     async def _configure(self, client: AIOKafkaAdminClient, spec: TopicSpec) -> None:
         resource = ConfigResource(ConfigResourceType.TOPIC, spec.name)
-        (answer,) = await _ask(client.describe_configs([resource]))
+        (answer,) = await ask(client.describe_configs([resource]))
         own = _own_settings(answer.resources)
         if all(own.get(name) == value for name, value in spec.config.items()):
             return
         # This call replaces all settings of the topic, so those an operator made have to be among them.
         wanted = ConfigResource(ConfigResourceType.TOPIC, spec.name, {**own, **spec.config})
-        for changed in await _ask(client.alter_configs([wanted])):
+        for changed in await ask(client.alter_configs([wanted])):
             for code, message, *_ in changed.resources:
                 if code != NoError.errno:
                     raise StoreUnavailable(f"topic {spec.name} was not configured: {for_code(code).__name__} {message}")
@@ -158,7 +158,8 @@ def _own_settings(resources: Iterable[Sequence[Any]]) -> dict[str, str]:
     return {name: value for name, value, _, source, *_ in entries if source == _DYNAMIC_TOPIC_CONFIG}
 
 
-async def _ask(question: Awaitable[AnswerT]) -> AnswerT:
+async def ask(question: Awaitable[AnswerT]) -> AnswerT:
+    """Return the broker's answer; raises ``StoreUnavailable`` when there is none in time."""
     try:
         async with asyncio.timeout(2 * _REQUEST_TIMEOUT_MS / 1_000):
             return await question

@@ -13,6 +13,7 @@ from services.cli.dlq import dlq
 from services.cli.evaluate import evaluate
 from services.cli.events import events
 from services.cli.keys import keys
+from services.cli.lag import lag
 from services.cli.rebuild import rebuild
 from services.cli.status import status
 
@@ -42,13 +43,13 @@ def quickstart(context: typer.Context) -> None:
     sys.exit(run(context.args))
 
 
-for command in (stack.up, stack.down, stack.topics, stack.migrate, status, evaluate, rebuild):
+for command in (stack.up, stack.down, stack.topics, stack.migrate, status, lag, evaluate, rebuild):
     app.command()(command)
 app.add_typer(checkpoint)
 app.add_typer(dlq, name="dlq")
 app.add_typer(events)
-app.add_typer(doc2vec.app, name="doc2vec")
 app.add_typer(keys, name="keys")
+app.add_typer(doc2vec.app, name="doc2vec")
 
 
 def main() -> None:

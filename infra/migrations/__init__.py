@@ -10,6 +10,8 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import create_async_engine
@@ -17,6 +19,8 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from libs.errors import StoreUnavailable
 
 FOLDER: Final = Path(__file__).parent
+VERSION_TABLE: Final = "moard_schema_version"
+"""Of our own: the backend that owns the database may use Alembic too."""
 
 
 def upgrade(url: str) -> None:
@@ -37,6 +41,15 @@ def upgrade(url: str) -> None:
 def downgrade(url: str, revision: str = "base") -> None:
     """Take back migrations down to a revision, their data with them; ``base`` is before the first."""
     asyncio.run(_migrate(url, lambda config: command.downgrade(config, revision)))
+
+
+def revisions(connection: Connection) -> tuple[str | None, str]:
+    """Return the revision a database is at, None before the first, and the newest there is."""
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
+    head = ScriptDirectory.from_config(config).get_current_head()
+    return context.get_current_revision(), str(head)
 
 
 @contextlib.contextmanager

@@ -2,10 +2,11 @@
 
 from alembic import context
 
+from infra.migrations import VERSION_TABLE
+
 context.configure(
     connection=context.config.attributes["connection"],
-    # The backend that owns the database may use Alembic too.
-    version_table="moard_schema_version",
+    version_table=VERSION_TABLE,
     transaction_per_migration=True,
 )
 with context.begin_transaction():

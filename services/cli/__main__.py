@@ -10,6 +10,7 @@ from libs.errors import MoardError, RefusedStart
 from services.cli import doc2vec, stack
 from services.cli.checkpoint import checkpoint
 from services.cli.dlq import dlq
+from services.cli.doctor import doctor
 from services.cli.evaluate import evaluate
 from services.cli.events import events
 from services.cli.keys import keys
@@ -43,7 +44,7 @@ def quickstart(context: typer.Context) -> None:
     sys.exit(run(context.args))
 
 
-for command in (stack.up, stack.down, stack.topics, stack.migrate, status, lag, evaluate, rebuild):
+for command in (stack.up, stack.down, stack.topics, stack.migrate, status, lag, doctor, evaluate, rebuild):
     app.command()(command)
 app.add_typer(checkpoint)
 app.add_typer(dlq, name="dlq")

@@ -9,12 +9,14 @@ import typer
 from libs.errors import MoardError, RefusedStart
 from services.cli import doc2vec, stack
 from services.cli.checkpoint import checkpoint
+from services.cli.config import config
 from services.cli.dlq import dlq
 from services.cli.doctor import doctor
 from services.cli.evaluate import evaluate
 from services.cli.events import events
 from services.cli.keys import keys
 from services.cli.lag import lag
+from services.cli.model import model
 from services.cli.rebuild import rebuild
 from services.cli.status import status
 
@@ -44,12 +46,13 @@ def quickstart(context: typer.Context) -> None:
     sys.exit(run(context.args))
 
 
-for command in (stack.up, stack.down, stack.topics, stack.migrate, status, lag, doctor, evaluate, rebuild):
+for command in (stack.up, stack.down, stack.topics, stack.migrate, status, lag, doctor, config, evaluate, rebuild):
     app.command()(command)
 app.add_typer(checkpoint)
 app.add_typer(dlq, name="dlq")
 app.add_typer(events)
 app.add_typer(keys, name="keys")
+app.add_typer(model, name="model")
 app.add_typer(doc2vec.app, name="doc2vec")
 
 

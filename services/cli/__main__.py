@@ -19,6 +19,7 @@ from services.cli.lag import lag
 from services.cli.model import model
 from services.cli.rebuild import rebuild
 from services.cli.status import status
+from services.cli.user import user
 
 REFUSED = 2
 """Exit code when moard must not start like this; the message names the setting and the remedy."""
@@ -53,6 +54,7 @@ app.add_typer(dlq, name="dlq")
 app.add_typer(events)
 app.add_typer(keys, name="keys")
 app.add_typer(model, name="model")
+app.add_typer(user, name="user")
 app.add_typer(doc2vec.app, name="doc2vec")
 
 

@@ -1,13 +1,17 @@
 """moard's own tables: created, created again, and taken back, beside tables of somebody else."""
 
 import asyncio
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from alembic.config import Config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, inspect
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from infra.migrations import downgrade, upgrade
+from infra.migrations import FOLDER, NEWEST, downgrade, upgrade
 from libs.adapters.content_store import SqlContentStore
 from libs.adapters.ports import StoredContent
 from libs.errors import RefusedStart, StoreUnavailable
@@ -88,3 +92,21 @@ async def test_the_folder_of_a_sqlite_file_is_created(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/new/folder/moard.db"
     await asyncio.to_thread(upgrade, url)
     assert "moard_contents" in await tables(url)
+
+
+async def test_an_sqlite_file_of_the_newest_schema_is_told_without_alembic(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/moard.db"
+    asked = "import sys; from infra.migrations import upgrade; upgrade(sys.argv[1]); print('alembic' in sys.modules)"
+
+    def imported() -> str:
+        return subprocess.run([sys.executable, "-c", asked, url], check=True, capture_output=True, text=True).stdout
+
+    assert [imported(), imported()] == ["True\n", "False\n"]
+    await execute(url, ("UPDATE moard_schema_version SET version_num = '0001'", {}))
+    assert imported() == "True\n"
+
+
+def test_the_newest_schema_is_the_one_alembic_goes_to() -> None:
+    config = Config()
+    config.set_main_option("script_location", str(FOLDER))
+    assert ScriptDirectory.from_config(config).get_current_head() == NEWEST

@@ -1,7 +1,6 @@
 """A learner that trains without a pause beside what is measured: a real process, fed through the broker."""
 
 import asyncio
-import os
 import random
 import re
 import urllib.request
@@ -31,11 +30,6 @@ class BusyLearner:
         self.pause, self.resume = process.pause, process.resume
         self._process = process
 
-    def renice(self, niceness: int) -> None:
-        """Let all its threads yield to others, 0 as they began, 19 at most; going back down takes privileges."""
-        for thread in Path(f"/proc/{self._process.pid}/task").iterdir():
-            os.setpriority(os.PRIO_PROCESS, int(thread.name), niceness)
-
     def updates(self) -> float:
         """Return how many gradient steps it has taken."""
         with urllib.request.urlopen(f"{self._process.url}/metrics", timeout=10) as answer:
@@ -45,10 +39,13 @@ class BusyLearner:
 
 
 @asynccontextmanager
-async def busy_learner(environment: Mapping[str, str], folder: Path, catalogue: int) -> AsyncIterator[BusyLearner]:
+async def busy_learner(
+    environment: Mapping[str, str], folder: Path, catalogue: int, niceness: int
+) -> AsyncIterator[BusyLearner]:
     """Run a learner, trained on its first rows, and go on feeding it until the end of the block."""
     own = {
         "MOARD_LEARNER_CHECKPOINT_PATH": str(folder / "checkpoints"),
+        "MOARD_LEARNER_NICE": str(niceness),
         "MOARD_LEARNER_REPLAY_RATIO": _NO_LIMIT,
         "MOARD_LEARNER_BACKLOG_REPLAY_RATIO": _NO_LIMIT,
     }

@@ -122,7 +122,7 @@ async def _at_fixed_rate(stand: Stand, url: str) -> None:
         async with publishing(settings, CATALOGUE):
             await measure("a snapshot each second")
         await measure("quiet")
-    async with busy_learner(stand.environment, stand.folder, CATALOGUE) as learner:
+    async with busy_learner(stand.environment, stand.folder, CATALOGUE, 0) as learner:
         for _ in stand.bench.progress(range(stand.rounds), "beside a learner", stand.rounds):
             learner.pause()
             await measure("learner frozen")
@@ -130,8 +130,7 @@ async def _at_fixed_rate(stand: Stand, url: str) -> None:
             await _training(stand, learner, measure("training"))
     if stand.bench.short:
         return
-    async with busy_learner(stand.environment, stand.folder, CATALOGUE) as learner:
-        learner.renice(NICE)
+    async with busy_learner(stand.environment, stand.folder, CATALOGUE, NICE) as learner:
         for _ in stand.bench.progress(range(stand.rounds), "beside a learner that yields", stand.rounds):
             await _training(stand, learner, measure(f"training, nice {NICE}"))
 

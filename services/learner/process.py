@@ -21,6 +21,7 @@ from libs.failpoints import arm
 from services.learner.assembly import Learner, Ports
 from services.learner.health import HealthServer
 from services.learner.log_watch import GROUP_ID, Stalled
+from services.learner.priority import yield_to_others
 from services.learner.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -37,6 +38,7 @@ def learn_until_stopped() -> int:
         refuse_unsafe_bind(settings.learner_metrics_host, settings.allow_insecure, "MOARD_LEARNER_METRICS_HOST")
         configure_logging(settings.log_level)
         arm(settings.failpoint)
+        yield_to_others(settings.learner_nice)
         prepare_interpreter()
         asyncio.run(_learn(settings))
     except RefusedStart as error:

@@ -23,6 +23,12 @@ class Settings(StackSettings):
     )
     learner_metrics_port: int = Field(8002, ge=0, le=65535, description="TCP port of /metrics; 0 takes a free one.")
 
+    learner_nice: int = Field(
+        0,
+        ge=0,
+        le=19,
+        description="Nice value: above 0 a ranking comes before an update where cores are short, and learning waits.",
+    )
     learner_max_poll_records: PositiveInt = Field(
         2_000, description="Records taken in one turn of the loop: about 30 ms of decoding and joining."
     )

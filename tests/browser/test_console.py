@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import OpenPage
-from tests.e2e.running_system import RunningSystem
+from tests.running_system import RunningSystem
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(400)]  # a whole system starts for each
 

@@ -49,7 +49,14 @@ def learner(partitions: int = 20) -> dict[str, Any]:
     outcomes = dict.fromkeys(
         ("joined", "late_applied", "late_lost", "organic", "duplicate", "dead_lettered"), 1_000_000
     )
-    said = {"partitions": lags, "lag": lag, "outcomes": outcomes, "replay_rows": 1_000_000, "at_ms": 2, "started_ms": 1}
+    said: dict[str, Any] = {
+        "partitions": lags,
+        "lag": lag,
+        "outcomes": outcomes,
+        "replay_rows": 1_000_000,
+        "at_ms": 2,
+        "started_ms": 1,
+    }
     return part("learner", **said)
 
 
@@ -140,7 +147,7 @@ def test_twenty_partitions_and_large_numbers_fit_a_phone_in_light_and_dark(alone
     expect(page.locator("#problems")).to_contain_text("1234567 records behind, and not catching up")
     grounds = set()
     for scheme in ("light", "dark"):
-        page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        page.emulate_media(color_scheme=scheme)
         grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
         assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
     assert len(grounds) == 2

@@ -118,9 +118,9 @@ class ServiceProcess:
         if problem := self._child.wait_until(self._is_ready, timeout_s):
             raise ServiceDied(problem)
 
-    def stop(self) -> int | None:
-        """Send SIGTERM, wait, kill when it must be; return the exit code."""
-        self._child.stop(GRACE_S)
+    def stop(self, grace_s: float = GRACE_S) -> int | None:
+        """Send SIGTERM, wait, kill it when it must be; return the exit code."""
+        self._child.stop(grace_s)
         return self.exit_code()
 
     def kill(self) -> None:

@@ -184,7 +184,7 @@ class Trial:
 
     def export(self, system: RunningSystem) -> None:
         """Stop the learner as an operator does, and write down its ledger and what the log holds."""
-        self.note("learner_exit", system.learner.stop())
+        self.note("learner_exit", system.learner.stop(DEADLINE_S))
         command = [sys.executable, "-m", "services.learner.ledger", str(system.checkpoints)]
         printed = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT)
         write_ids(self.history.folder / LEDGER, map(json.loads, printed.stdout.splitlines()))

@@ -56,8 +56,12 @@ class Done:
     def show(self, console: Console) -> None:
         """Print what came out, and what to do with it."""
         rebuilt, model, folder = self.rebuilt, self.options.model, self.options.folder
-        console.print(f"{self.plan.events:,} events learned, {rebuilt.unusable:,} of them cannot be decoded.")
-        console.print(f"{rebuilt.manifest.step:,} updates, {rebuilt.rows:,} rows, weights {rebuilt.weights}")
+        console.print(
+            f"{self.plan.events:,} events learned, {rebuilt.unusable:,} of them cannot be decoded.", soft_wrap=True
+        )
+        console.print(
+            f"{rebuilt.manifest.step:,} updates, {rebuilt.rows:,} rows, weights {rebuilt.weights}", soft_wrap=True
+        )
         console.print(f"snapshot  {self.file}", soft_wrap=True)
         if self.options.only_file:
             console.print(f"evaluate  moard evaluate --policy snapshot --snapshot {self.file}", soft_wrap=True)

@@ -17,6 +17,7 @@ from libs.rl.exposure import Exposure, exposure, newest
 from libs.rl.features import encode_context, log_counts
 from libs.rl.flat_adam import FlatAdam
 from libs.rl.flat_weights import FlatWeights
+from libs.rl.gradients import gradient_of
 from libs.rl.greedy import greedy_continuation
 from libs.rl.id_tables import SPREAD, IdTables
 from libs.rl.networks import RankingNetwork, soft_update
@@ -331,7 +332,7 @@ class Agent:
     def _step(self, loss: Tensor, outputs: Outputs) -> float:
         leaves = outputs.leaves
         loss.backward()  # type: ignore[no-untyped-call]
-        gradients = (self.weights.take_gradient(), _gradient(leaves.user), _gradient(leaves.content))
+        gradients = (self.weights.take_gradient(), gradient_of(leaves.user), gradient_of(leaves.content))
         norm = float(torch.nn.utils.get_total_norm(gradients))
         if np.isfinite(norm):
             if norm > self.settings.clip_norm:
@@ -347,7 +348,3 @@ class Agent:
         self.replay.mark_trained(slots.tolist())
         for slot in slots.tolist():
             self._trained += self._untrained.pop(slot, ())
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -122,6 +122,11 @@ def pair_products(
     return cast(Tensor, _PairProducts.apply(user, mixed, content, pairs))
 
 
+def gradient_of(leaf: Tensor) -> Tensor:
+    """Return what came back to a leaf, zeros where nothing did."""
+    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+
+
 class _PartlyLearnedProducts(Function):
     @staticmethod
     def forward(ctx: Any, before: Tensor, learned: Tensor, after: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:

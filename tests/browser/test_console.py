@@ -95,6 +95,7 @@ def test_it_pins_rolls_back_unpins_and_deletes_and_follows_pins_of_others(system
     use(system)
     system.wait_for_newer_snapshot(than=first)
 
+    show(page, "snapshots")  # what is out of sight is not asked for
     kept = page.locator("#lineage tr", has_text="good")
     kept.get_by_role("button", name="Pin").click()
     expect(page.locator("#confirm-title")).to_have_text("Pin good?")

@@ -14,6 +14,7 @@ from operator import not_
 
 from fastapi import FastAPI, Request
 from prometheus_client import CollectorRegistry
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.responses import Response
 
 from libs.adapters.access import Callers
@@ -158,8 +159,16 @@ def create_app(
     return app
 
 
+class _AnyText(PathConvertor):
+    """A user id is any text, line breaks too, which ``path`` stops at."""
+
+    regex = r"[\s\S]*"
+
+
 def _add_users(app: FastAPI, erasures: Erasures, retry_after_s: int) -> None:
-    @app.delete("/api/v1/users/{user_id:path}", **openapi.USERS)
+    register_url_convertor("text", _AnyText())
+
+    @app.delete("/api/v1/users/{user_id:text}", **openapi.USERS)
     async def delete_user(user_id: str, request: Request) -> Response:
         try:
             requested = await erasures.request(user_id)

@@ -14,7 +14,7 @@ def click(**fields: Any) -> dict[str, Any]:
     return {"type": "interaction", "kind": "click", "user_id": "ann", "content_id": 1} | fields
 
 
-@pytest.mark.parametrize("user_id", ["ann", "사용자 1", "a/b c?d"])
+@pytest.mark.parametrize("user_id", ["ann", "사용자 1", "a/b c?d", "a\nb\n"])
 async def test_the_request_is_in_the_log_after_all_that_came_before(stand: Stand, user_id: str) -> None:
     await stand.post(click(user_id=user_id))
 

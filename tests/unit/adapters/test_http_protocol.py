@@ -162,6 +162,7 @@ async def test_a_client_that_takes_nothing_is_hung_up_on() -> None:
         try:
             while True:
                 yield b"x" * 100_000
+                await asyncio.sleep(0)  # a write to a lost connection does not wait: the loop would hear of nothing
         finally:
             ended.set()
 

@@ -27,7 +27,7 @@ def redis_check(settings: StackSettings, clock_ms: Callable[[], int]) -> Check:
     async def check() -> list[Finding]:
         redis = connect(settings.redis_url)
         try:
-            async with reaching_redis():
+            async with reaching_redis(_DEADLINE_S):
                 policy = (await redis.config_get("maxmemory-policy")).get("maxmemory-policy")
                 seconds, microseconds = await redis.time()
         finally:

@@ -1,6 +1,5 @@
 """What ``moard doctor`` says of one thing: whether it is well, and if not what to do."""
 
-import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
@@ -66,11 +65,9 @@ def answers(check: Check, name: str, remedy: str) -> Check:
 
 
 async def examined(checks: list[Check], done: Callable[[], object]) -> list[Finding]:
-    """Run all checks side by side and return what they found, in their order."""
-
-    async def one(check: Check) -> list[Finding]:
-        found = await check()
+    """Run the checks one after another, so that none looks slow because of another, and return what they found."""
+    found: list[Finding] = []
+    for check in checks:
+        found += await check()
         done()
-        return found
-
-    return [finding for found in await asyncio.gather(*map(one, checks)) for finding in found]
+    return found

@@ -62,7 +62,7 @@ def main() -> None:
     """Run the command; what moard foresees is a message and an exit code, not a traceback."""
     # Standard output is for what was asked; of what the parts have to say, warnings are enough.
     quiet = structlog.make_filtering_bound_logger(logging.WARNING)
-    structlog.configure(wrapper_class=quiet, logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    structlog.configure(wrapper_class=quiet, logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     try:
         app()
     except MoardError as error:

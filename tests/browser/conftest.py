@@ -7,9 +7,9 @@ import pytest
 from playwright.sync_api import Page, sync_playwright
 
 from infra.tools import CHROMIUM, find
-from tests.e2e.conftest import system
+from tests.e2e.conftest import settings, system
 
-__all__ = ["system"]
+__all__ = ["settings", "system"]
 
 OpenPage = Callable[..., Page]
 

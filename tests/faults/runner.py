@@ -16,12 +16,14 @@ def run_trial(row: Row, seed: int, folder: Path, *, short: bool) -> Verdict:
     shutil.rmtree(folder, ignore_errors=True)
     scene = folder.absolute() / "scene"  # services have folders of their own to be relative to
     history = Recorder(folder)
+    trial = Trial(seed, short, scene, history)
     try:
-        row.run(Trial(seed, short, scene, history))
+        row.run(trial)
     except Exception as error:  # noqa: BLE001 - a failure is a finding, and the other trials still get their turn
         history.add(Failed(f"{error!r}"[:2_000]))
         (folder / "failure.txt").write_text(traceback.format_exc())
     finally:
+        trial.close()
         history.close()
     verdict = check(row, seed, folder)
     if not verdict.problems:

@@ -58,7 +58,7 @@ class Trial:
     history: Recorder
     chance: Random = field(init=False)
     pointer: Pointer = field(init=False)
-    _backends: int = 0
+    _backends: list[Backend] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.chance = Random(self.seed)
@@ -128,9 +128,14 @@ class Trial:
 
     def backend(self, system: RunningSystem) -> Backend:
         """Return one more client."""
-        self._backends += 1
-        name = f"backend-{self._backends}"
-        return Backend(name, self.seed, system.ingest.url, system.serving.url, self.history)
+        name = f"backend-{len(self._backends) + 1}"
+        self._backends.append(Backend(name, self.seed, system.ingest.url, system.serving.url, self.history))
+        return self._backends[-1]
+
+    def close(self) -> None:
+        """Close the clients' connections."""
+        for backend in self._backends:
+            backend.http.close()
 
     # ---- faults and recoveries
 

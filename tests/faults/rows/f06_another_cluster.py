@@ -25,6 +25,7 @@ def run(trial: Trial) -> None:
             trial.await_snapshot()
             trial.pause(1.0, 3.0)
         trial.drain(system)
+        settle(trial)
         stack.kafka.kill()
         kept = stack.kafka.data.with_name("kept")
         stack.kafka.data.rename(kept)
@@ -41,6 +42,14 @@ def run(trial: Trial) -> None:
         with trial.users(system):
             trial.await_snapshot()
         trial.drain(system)
+
+
+def settle(trial: Trial) -> None:
+    """Return once the learner has published what it learned: it still trains for a while on what it has read."""
+    version = -1
+    while version != trial.pointer.version:
+        version = trial.pointer.version
+        trial.pause(_SILENCE_S, _SILENCE_S)
 
 
 def refused_by(trial: Trial, system: RunningSystem, fault: str, inject: Callable[[], None]) -> None:

@@ -11,6 +11,7 @@ from tests.faults.surroundings import HEALED, Probe
 from tests.faults.trial import DEADLINE_S, EVENTS, Trial
 from tests.running_system import RunningSystem, eventually
 
+_ON_ITS_WAY_S = 1.0  # what was taken before the loop heard of the failure
 _WATCHED_S = 3.0
 
 
@@ -29,6 +30,7 @@ def fill_and_free(trial: Trial, system: RunningSystem, disk: SmallDisk) -> None:
     disk.fill()
     eventually(lambda: system.learner_metric("checkpoint_failures_total") > failures, "the alarm", DEADLINE_S)
     trial.note("alarm", True)
+    trial.pause(_ON_ITS_WAY_S, _ON_ITS_WAY_S)
     position = read_so_far(system)
     trial.pause(_WATCHED_S, _WATCHED_S)
     trial.note("read_meanwhile", read_so_far(system) - position)

@@ -68,5 +68,5 @@ def test_every_command_works_as_written(shell: dict[str, str], tmp_path: Path) -
 
 
 def _last_fifth(table: str, ranker: str) -> float:
-    (line,) = (line for line in table.splitlines() if line.startswith(ranker))
+    (line,) = (line for line in table.splitlines() if line.split()[:1] == [ranker])
     return float(line.split()[-1])

@@ -13,7 +13,6 @@ from tests.faults.checker import EVERY
 from tests.faults.history import History
 from tests.faults.row import Row
 from tests.faults.trial import DEADLINE_S, EVENTS, Trial
-from tests.faults.workload import Backend
 from tests.running_system import RunningSystem, eventually
 
 ROUND = 50
@@ -57,7 +56,7 @@ def crash(trial: Trial, system: RunningSystem) -> None:
 
 def fill_the_last_round(trial: Trial, system: RunningSystem) -> None:
     """Add events until the log holds whole rounds: one that is not full is not learned from."""
-    filler = Backend("filler", trial.seed, system.ingest.url, system.serving.url, trial.history)
+    filler = trial.backend(system)
     while missing := -sum(trial.log_ends(system).values()) % ROUND:
         filler.deliver(filler.organic(missing))
 

@@ -22,14 +22,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks import heartbeats
 from benchmarks.harness import Bench
+from benchmarks.traffic import shown_and_clicked
 from infra.local import LocalStack
 from infra.services import ServiceProcess
 from libs.adapters.event_log import KafkaProducer, KafkaTopicAdmin, topic_specs
 from libs.adapters.ports import Outgoing
 from libs.adapters.settings import StackSettings
-from libs.events.codec import encode
-from libs.events.schema import Impression, Interaction
-from libs.events.topics import EVENTS, user_key
+from libs.events.topics import EVENTS
 
 USERS: Final = 5_000
 ITEMS: Final = 2_000
@@ -176,24 +175,4 @@ def backlog(events: int, seed: int) -> Iterator[Outgoing]:
     """Yield impressions, each followed by a click on it."""
     rng = random.Random(seed)
     for _ in range(events // 2):
-        user_id, candidates = f"user-{rng.randrange(USERS)}", tuple(rng.sample(range(ITEMS), 30))
-        shown = Impression(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            slate=candidates[:6],
-            candidates=candidates,
-            history=tuple(rng.sample(range(ITEMS), 20)),
-            history_age_s=tuple(3_600.0 * age for age in range(20)),
-            log_propensities=tuple(-float(position) for position in range(6)),
-            policy="value",
-            arm="policy",
-        )
-        click = Interaction(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            kind="click",
-            content_id=rng.choice(shown.slate),
-            impression_id=shown.event_id,
-        )
-        for event in (shown, click):
-            yield Outgoing(EVENTS, user_key(user_id), encode(event))
+        yield from shown_and_clicked(rng, f"user-{rng.randrange(USERS)}", ITEMS, candidates=30, history=20)

@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from benchmarks.serving_stand import HISTORY, USERS, user
+from benchmarks.traffic import shown_and_clicked
 from infra.services import ServiceProcess
 from libs.adapters.event_log import KafkaProducer
 from libs.adapters.ports import Outgoing
-from libs.events.codec import encode
-from libs.events.schema import Impression, Interaction
-from libs.events.topics import EVENTS, user_key
 
 _FIRST: Final = 2_000  # impressions to begin with
 _EACH: Final = 25  # impressions, each with a click, every
@@ -80,26 +78,7 @@ async def _feed(producer: KafkaProducer, catalogue: int) -> None:
 
 
 def _events(rng: random.Random, catalogue: int, count: int) -> list[Outgoing]:
-    found = []
+    found: list[Outgoing] = []
     for _ in range(count):
-        user_id, candidates = user(rng.randrange(USERS)), tuple(rng.sample(range(catalogue), 100))
-        shown = Impression(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            slate=candidates[:6],
-            candidates=candidates,
-            history=tuple(rng.sample(range(catalogue), HISTORY)),
-            history_age_s=tuple(600.0 * age for age in range(HISTORY)),
-            log_propensities=tuple(-float(position) for position in range(6)),
-            policy="value",
-            arm="policy",
-        )
-        click = Interaction(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            kind="click",
-            content_id=rng.choice(shown.slate),
-            impression_id=shown.event_id,
-        )
-        found += [Outgoing(EVENTS, user_key(user_id), encode(event)) for event in (shown, click)]
+        found += shown_and_clicked(rng, user(rng.randrange(USERS)), catalogue, candidates=100, history=HISTORY)
     return found

@@ -15,13 +15,14 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from benchmarks.harness import Bench
+from benchmarks.traffic import shown_and_clicked
 from libs.adapters.event_log import topic_specs
 from libs.adapters.memory import MemoryLog, MemoryPartitionReader, MemoryProducer, MemorySnapshotStore, MemoryTopicAdmin
 from libs.adapters.ports import Outgoing
 from libs.adapters.telemetry import configure_logging
 from libs.events.codec import encode
-from libs.events.schema import Content, Impression, Interaction
-from libs.events.topics import CONTENTS, EVENTS, content_key, user_key
+from libs.events.schema import Content
+from libs.events.topics import CONTENTS, content_key
 from services.learner.assembly import Learner, Ports
 from services.learner.process import prepare_interpreter
 from services.learner.settings import Settings
@@ -60,28 +61,8 @@ def make_log(impressions: int, seed: int) -> MemoryLog:
         log.append(Outgoing(CONTENTS, content_key(content_id), encode(content)))
     for number in range(impressions):
         user_id = f"user-{rng.randrange(USERS)}"
-        candidates = tuple(rng.sample(range(ITEMS), CANDIDATES))
-        shown = Impression(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            slate=candidates[:SLATE],
-            candidates=candidates,
-            history=tuple(rng.sample(range(ITEMS), HISTORY)),
-            history_age_s=tuple(float(3_600 * age) for age in range(HISTORY)),
-            log_propensities=tuple(-float(position) for position in range(SLATE)),
-            policy="value",
-            arm="policy",
-            snapshot_version=number,
-        )
-        click = Interaction(
-            event_id=f"{rng.getrandbits(128):032x}",
-            user_id=user_id,
-            kind="click",
-            content_id=rng.choice(shown.slate),
-            impression_id=shown.event_id,
-        )
-        for event in (shown, click):
-            log.append(Outgoing(EVENTS, user_key(user_id), encode(event)))
+        for record in shown_and_clicked(rng, user_id, ITEMS, candidates=CANDIDATES, history=HISTORY, version=number):
+            log.append(record)
     return log
 
 

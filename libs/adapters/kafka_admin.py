@@ -107,7 +107,10 @@ class KafkaTopicAdmin:
     async def _existing(self, client: AIOKafkaAdminClient, names: list[str]) -> dict[str, int]:
         # Asked for a topic that is not there, a broker that creates topics by itself would create it, too narrow.
         there = sorted(set(names).intersection(await ask(client.list_topics())))
-        described = await ask(client.describe_topics(there)) if there else []
+        return await self._counts(client, there)
+
+    async def _counts(self, client: AIOKafkaAdminClient, there: list[str]) -> dict[str, int]:
+        described = await ask(client.describe_topics(there)) if there else []  # asked for none, it tells of all
         return {topic["topic"]: len(topic["partitions"]) for topic in described if topic["error_code"] == NoError.errno}
 
     async def _create(self, client: AIOKafkaAdminClient, specs: Sequence[TopicSpec]) -> None:

@@ -18,7 +18,7 @@ class KafkaInspector(KafkaTopicAdmin):
         """Return the partition counts of all topics that are there."""
         client = await self._live()
         names = sorted(await ask(client.list_topics()))
-        return await self._existing(client, names)
+        return await self._counts(client, names)
 
     async def topic_settings(self, topic: str) -> dict[str, str]:
         """Return what is in force for a topic, its own settings and the broker's defaults alike."""

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 from uuid import uuid4
@@ -33,7 +34,7 @@ class Crash(Exception):
 
 
 @dataclass
-class MiniatureLearner:
+class MiniatureLearner(ABC):
     """Reads ids and keeps them in a file, with offsets committed to the broker beside it.
 
     ``save`` writes the file; ``commit`` tells the broker. In which order is the subclass's mistake.
@@ -58,8 +59,8 @@ class MiniatureLearner:
     async def where_to_begin(self) -> int:
         return await self.consumer.committed(self.partition) or 0
 
-    async def keep(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    async def keep(self) -> None: ...
 
     def crash(self) -> None:
         if self.batches in CRASHES:

@@ -1,5 +1,6 @@
 """The window in which an event id counts only once, bounded by count and by time."""
 
+from collections import OrderedDict
 from hashlib import blake2b
 
 import numpy as np
@@ -19,7 +20,7 @@ class DedupWindow:
     def __init__(self, capacity: int, horizon_ms: int) -> None:
         self._capacity = capacity
         self._horizon_ms = horizon_ms
-        self._seen: dict[int, int] = {}
+        self._seen: OrderedDict[int, int] = OrderedDict()  # of a dict the first key costs a walk past all that left
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -34,7 +35,7 @@ class DedupWindow:
             return False
         self._seen[key] = append_ms
         if len(self._seen) > self._capacity:
-            del self._seen[next(iter(self._seen))]
+            self._seen.popitem(last=False)
         return True
 
     def expire(self, watermark_ms: int) -> None:
@@ -56,7 +57,7 @@ class DedupWindow:
 
     def restore(self, ids: np.ndarray, append_ms: np.ndarray) -> None:
         """Take over what ``state`` returned."""
-        self._seen = dict(zip(ids.tolist(), append_ms.tolist(), strict=True))
+        self._seen = OrderedDict(zip(ids.tolist(), append_ms.tolist(), strict=True))
 
 
 def _hash(event_id: str) -> int:

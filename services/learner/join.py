@@ -63,7 +63,7 @@ class Join:
         self._known = known
         self.tally = tally
         self.shown: dict[str, Shown] = {}
-        self.finished: dict[str, Finished] = {}
+        self.finished: OrderedDict[str, Finished] = OrderedDict()  # cheap to forget the oldest of
         self.rows_inserted = 0
         self.changes: list[RowChange] = []
         self._timers = 0
@@ -245,7 +245,8 @@ class Join:
                 shown.release()
             for taken in (*story.organic, *(taken for waiting in story.held.values() for taken in waiting)):
                 taken.waits = ""
-        self.finished = {row_id: each for row_id, each in self.finished.items() if each.user_id != user_id}
+        for row_id in [row_id for row_id, each in self.finished.items() if each.user_id == user_id]:
+            del self.finished[row_id]
         self.changes.append(Erased(user_id))
 
     def knows(self, row_id: str) -> bool:

@@ -29,9 +29,8 @@ def dump(join: Join, lanes: Mapping[int, Lane]) -> tuple[dict[str, np.ndarray], 
 def load(join: Join, arrays: Mapping[str, np.ndarray], meta: Mapping[str, Any]) -> dict[int, Lane]:
     """Fill an empty join with what ``dump`` returned, and return its lanes."""
     join.rows_inserted = meta["rows_inserted"]
-    join.finished = {
-        row_id: Finished(sequence, user_id, tuple(slate)) for row_id, sequence, user_id, slate in meta["finished"]
-    }
+    for row_id, sequence, user_id, slate in meta["finished"]:
+        join.finished[row_id] = Finished(sequence, user_id, tuple(slate))
     lanes = {partition: _load_lane(join, plain) for partition, plain in meta["lanes"]}
     ends = np.cumsum(arrays["visit_counts"])
     stories = (story for lane in lanes.values() for story in lane.stories.values())

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Container, Iterable, Sequence
 
 import numpy as np
@@ -200,7 +201,7 @@ class _Recently:
     def __init__(self, limit: int, ttl_s: float) -> None:
         self._limit = limit
         self._ttl_s = ttl_s
-        self._until: dict[int, float] = {}
+        self._until: OrderedDict[int, float] = OrderedDict()
 
     def __contains__(self, content_id: int) -> bool:
         return self._until.get(content_id, 0.0) > time.monotonic()
@@ -211,7 +212,7 @@ class _Recently:
             self._until.pop(content_id, None)  # to the end: the first ones are the oldest
             self._until[content_id] = until
         while len(self._until) > self._limit:
-            del self._until[next(iter(self._until))]
+            self._until.popitem(last=False)
 
 
 def _decoded(record: Record) -> Content | None:

@@ -1,6 +1,7 @@
 """What is known of a user: the recent history, and whether there is such a user at all."""
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Sequence
 from enum import Enum
 
@@ -44,7 +45,7 @@ class Users:
         self._history_deadline_s = history_deadline_s
         self._sql_deadline_s = sql_deadline_s
         self._remembered = remembered
-        self._known: dict[str, None] = {}
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     async def recent(self, user_id: str, limit: int = MAX_HISTORY) -> list[Visit] | None:
         """Return the newest visits, newest first, or None when Redis did not answer in time."""
@@ -98,4 +99,4 @@ class Users:
         self._known.pop(user_id, None)  # to the end: the first ones have been away longest
         self._known[user_id] = None
         if len(self._known) > self._remembered:
-            del self._known[next(iter(self._known))]
+            self._known.popitem(last=False)

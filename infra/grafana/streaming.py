@@ -44,10 +44,16 @@ _LAG: Final = Row(
         ),
         Panel(
             "Lag by consumer group",
-            "The learner's and the history projector's, under the name that kafka_exporter gives it. Differs from "
-            "Kafka's own tools by what was read since the last checkpoint.",
+            "What the learner's last checkpoint does not contain, and what the projector has not committed, as Kafka's "
+            "own tools show it. Ingest asks the broker, so that the learner's rises also when there is no learner.",
             "suffix:records",
-            (Query("sum by (consumergroup, topic) (kafka_consumergroup_lag)", "{{consumergroup}} {{topic}}"),),
+            (
+                Query(
+                    "sum by (consumergroup, topic) "
+                    "(max by (consumergroup, topic, partition) (kafka_consumergroup_lag))",  # each ingest tells it
+                    "{{consumergroup}} {{topic}}",
+                ),
+            ),
         ),
     ),
 )

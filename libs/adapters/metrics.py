@@ -87,7 +87,14 @@ class IngestMetrics:
             topic=(),
             partition=(),
         )
-        self.group_lag = _group_lag(declared)
+        self.group_lag = declared.gauge(
+            "kafka_consumergroup_lag",
+            "Log end minus what the learner's last checkpoint and the projector committed, as Kafka's tools show it. "
+            "Named as kafka_exporter names it; of the learner also while none runs.",
+            consumergroup=(),
+            topic=(),
+            partition=(),
+        )
         self._declare_catalogue(declared)
 
     def _declare_catalogue(self, declared: Declared) -> None:
@@ -141,7 +148,6 @@ class LearnerMetrics:
         )
         for topic, partition in partitions:
             self.consumed.labels(topic, partition)
-        self.group_lag = _group_lag(declared)
         self.log_ends_age = declared.gauge(
             "moard_learner_log_ends_age_seconds",
             "Now minus the broker's last answer about the ends of the log: lag is as old as that.",
@@ -304,13 +310,3 @@ class ServingMetrics:
             "Contents met without a usable vector.",
             reason=("missing", "broken"),
         )
-
-
-def _group_lag(declared: Declared) -> Gauge:
-    return declared.gauge(
-        "kafka_consumergroup_lag",
-        "The lag under the name that kafka_exporter gives it, so that dashboards made for that one work.",
-        consumergroup=(),
-        topic=(),
-        partition=(),
-    )

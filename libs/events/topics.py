@@ -17,6 +17,12 @@ produces itself come without the header, and stay."""
 DEAD_LETTERS = "moard.events.dlq"
 """Records of the other two that could not be used, with origin and reason in their headers."""
 
+LEARNER_GROUP = "moard-learner"
+"""The consumer group under which the learner commits what its last checkpoint contains. It has no members."""
+
+HISTORY_GROUP = "moard-history"
+"""The consumer group whose members write user histories."""
+
 
 class Origin(NamedTuple):
     """Where a record was first appended; nothing else in the cluster has the same."""

@@ -16,8 +16,6 @@ from rich.table import Table
 if TYPE_CHECKING:
     from libs.adapters.ports import PartitionReader, TopicPartition
 
-LEARNER: Final = "moard-learner"
-PROJECTOR: Final = "moard-history"
 _EVERY_S: Final = 2.0
 _PATIENCE_S: Final = 5.0  # for the record whose age is the lag in seconds
 _POLL_MS: Final = 200
@@ -89,7 +87,7 @@ async def asking() -> "AsyncIterator[Callable[[], Awaitable[list[Behind]]]]":
     from libs.adapters.kafka_readers import KafkaPartitionReader
     from libs.adapters.ports import TopicPartition
     from libs.adapters.settings import StackSettings, load_settings
-    from libs.events.topics import CONTENTS, EVENTS
+    from libs.events.topics import CONTENTS, EVENTS, HISTORY_GROUP, LEARNER_GROUP
 
     broker = load_settings(StackSettings).kafka
     inspector, reader = KafkaInspector(broker), KafkaPartitionReader(broker, "moard-lag")
@@ -97,7 +95,7 @@ async def asking() -> "AsyncIterator[Callable[[], Awaitable[list[Behind]]]]":
     async def ask() -> list[Behind]:
         counts = await inspector.topics()
         groups = {}
-        for group, topics in ((LEARNER, (EVENTS, CONTENTS)), (PROJECTOR, (EVENTS,))):
+        for group, topics in ((LEARNER_GROUP, (EVENTS, CONTENTS)), (HISTORY_GROUP, (EVENTS,))):
             offsets = await inspector.committed(group)
             partitions = [TopicPartition(topic, at) for topic in topics for at in range(counts.get(topic, 0))]
             groups[group] = {tp: offsets.get(tp) for tp in partitions}

@@ -12,7 +12,7 @@ from libs.adapters.memory import (
     MemoryUserHistory,
 )
 from libs.adapters.status import MemoryStatusBoard
-from libs.events.topics import EVENTS
+from libs.events.topics import EVENTS, LEARNER_GROUP
 from services.ingest import assembly as ingest_assembly
 from services.learner import assembly as learner_assembly
 from services.serving import assembly as serving_assembly
@@ -36,6 +36,7 @@ class Twins:
             history_reader=MemoryGroupReader(self.log, "moard-projector", EVENTS),
             replay_reader=lambda: MemoryPartitionReader(self.log, "moard-projector-replay"),
             catalogue_reader=MemoryPartitionReader(self.log, "moard-catalogue"),
+            learner_offsets=MemoryPartitionReader(self.log, LEARNER_GROUP),
             history=self.history,
             contents=self.contents,
             board=self.board,
@@ -46,7 +47,7 @@ class Twins:
         return learner_assembly.Ports(
             topics=MemoryTopicAdmin(self.log),
             dead_letters=MemoryProducer(self.log),
-            reader=MemoryPartitionReader(self.log, "moard-learner"),
+            reader=MemoryPartitionReader(self.log, LEARNER_GROUP),
             snapshots=self.snapshots,
             board=self.board,
         )

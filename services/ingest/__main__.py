@@ -19,9 +19,9 @@ from libs.adapters.status_board import RedisStatusBoard
 from libs.adapters.telemetry import configure_logging
 from libs.adapters.user_history import RedisUserHistory
 from libs.errors import RefusedStart
-from libs.events.topics import EVENTS
+from libs.events.topics import EVENTS, HISTORY_GROUP, LEARNER_GROUP
 from libs.text.vectors import load_text_vectors
-from services.ingest import catalogue, projector
+from services.ingest import catalogue
 from services.ingest.assembly import Ingest, Ports
 from services.ingest.settings import Settings
 
@@ -58,9 +58,10 @@ def _ports(settings: Settings) -> Ports:
     return Ports(
         topics=KafkaTopicAdmin(broker),
         producer=KafkaProducer(broker),
-        history_reader=KafkaGroupReader(broker, projector.GROUP, EVENTS),
-        replay_reader=partial(KafkaPartitionReader, broker, f"{projector.GROUP}-replay"),
+        history_reader=KafkaGroupReader(broker, HISTORY_GROUP, EVENTS),
+        replay_reader=partial(KafkaPartitionReader, broker, f"{HISTORY_GROUP}-replay"),
         catalogue_reader=KafkaPartitionReader(broker, catalogue.GROUP),
+        learner_offsets=KafkaPartitionReader(broker, LEARNER_GROUP),
         history=RedisUserHistory(settings.redis_url),
         contents=SqlContentStore(settings.database_url, settings.vector_size),
         vectors=load_text_vectors(settings.doc2vec_path, settings.vector_size),

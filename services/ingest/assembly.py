@@ -20,11 +20,13 @@ from libs.adapters.ports import (
     PartitionReader,
     Producer,
     TopicAdmin,
+    TopicPartition,
     UserHistory,
 )
 from libs.adapters.settings import in_force
 from libs.adapters.status import MemoryStatusBoard, StatusBoard, StatusPublisher, instance_of
 from libs.errors import StoreUnavailable
+from libs.events.topics import CONTENTS, EVENTS
 from libs.text.vectors import TextVectors
 from services.ingest.announced import Announced
 from services.ingest.app import EventIntake, create_app
@@ -32,6 +34,7 @@ from services.ingest.catalogue import CatalogueFollower
 from services.ingest.contents import ContentIntake
 from services.ingest.erasure import Erasures
 from services.ingest.history import PromptHistory
+from services.ingest.learner_lag import LearnerLag
 from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
 from services.ingest.projector import Projector
@@ -55,6 +58,7 @@ class Ports:
     history_reader: GroupReader
     replay_reader: Callable[[], PartitionReader]
     catalogue_reader: PartitionReader
+    learner_offsets: PartitionReader
     history: UserHistory
     contents: ContentStore
     vectors: TextVectors | None = None
@@ -106,6 +110,9 @@ class Ingest:
             interval_s=settings.catalogue_interval_s,
             removal_share=settings.catalogue_removal_share,
         )
+        counts = {EVENTS: settings.events_partitions, CONTENTS: settings.contents_partitions}
+        read_by_learner = [TopicPartition(topic, at) for topic, count in counts.items() for at in range(count)]
+        self.learner_lag = LearnerLag(ports.learner_offsets, read_by_learner, self.metrics)
         self.keys = None if ports.keys is None else KeyRing(ports.keys)
         self._registry = registry
 
@@ -152,6 +159,7 @@ class Ingest:
         tasks = [
             _spawn("projector", self._project(), crashed),
             _spawn("catalogue", self._follow_catalogue(), crashed),
+            _spawn("learner_lag", self._follow_learner(), crashed),
             _spawn("status", self._status().run(), crashed),
         ]
         if self.keys is not None:
@@ -177,6 +185,10 @@ class Ingest:
         await patiently("tables.connect", self._ports.contents.start)
         await self._topics_exist.wait()
         await self.follower.run()
+
+    async def _follow_learner(self) -> None:
+        await self._topics_exist.wait()
+        await self.learner_lag.run()
 
     async def _close(self) -> None:
         await self._ports.producer.stop()

@@ -16,14 +16,13 @@ from libs.adapters.ports import GroupReader, PartitionReader, Record, TopicParti
 from libs.errors import BadEvent
 from libs.events.codec import decode_event
 from libs.events.schema import Logged
-from libs.events.topics import EVENTS, Origin
+from libs.events.topics import EVENTS, HISTORY_GROUP, Origin
 from services.ingest.history import remember
 from services.ingest.own_writes import OwnWrites
 from services.ingest.patience import patiently
 
 log = structlog.get_logger(__name__)
 
-GROUP: Final = "moard-history"
 _REBUILDING: Final = "rebuilding-"
 _POLL_MS: Final = 1_000  # how often an idle projector looks whether the store has come back empty
 
@@ -97,7 +96,7 @@ class Projector:
         for tp in self._partitions:
             behind = lag[tp] + self._uncommitted[tp] if tp in lag else 0
             self._metrics.lag_records.labels(*tp).set(behind)
-            self._metrics.group_lag.labels(GROUP, *tp).set(behind)
+            self._metrics.group_lag.labels(HISTORY_GROUP, *tp).set(behind)
         rebalances = self._reader.rebalances
         self._metrics.rebalances.inc(rebalances - self._rebalances)
         self._rebalances = rebalances

@@ -13,7 +13,6 @@ from services.learner.intake import EventIntake
 
 log = structlog.get_logger(__name__)
 
-GROUP_ID: Final = "moard-learner"
 _ASK_EVERY_S: Final = 1.0
 _SHOW_EVERY_MS: Final = 100
 _CLOCK_SKEW_MS: Final = 1_000  # between this machine and the broker
@@ -86,7 +85,6 @@ class LogWatch:
             labels = (tp.topic, str(tp.partition))
             behind_ms = now_ms - self._intake.waiting_since_ms(tp) if records else 0
             self._metrics.lag_records.labels(*labels).set(records)
-            self._metrics.group_lag.labels(GROUP_ID, *labels).set(records)
             self._metrics.lag_seconds.labels(*labels).set(max(0, behind_ms) / 1000)
             self._metrics.log_end_offset.labels(*labels).set(positions[tp] + records)
             self._metrics.position.labels(*labels).set(positions[tp])

@@ -17,10 +17,11 @@ from libs.adapters.snapshot_store import RedisSnapshotStore
 from libs.adapters.status_board import RedisStatusBoard
 from libs.adapters.telemetry import configure_logging
 from libs.errors import Fenced, RefusedStart
+from libs.events.topics import LEARNER_GROUP
 from libs.failpoints import arm
 from services.learner.assembly import Learner, Ports
 from services.learner.health import HealthServer
-from services.learner.log_watch import GROUP_ID, Stalled
+from services.learner.log_watch import Stalled
 from services.learner.priority import yield_to_others
 from services.learner.settings import Settings
 
@@ -93,7 +94,7 @@ def _ports(settings: Settings) -> Ports:
     return Ports(
         topics=KafkaTopicAdmin(broker),
         dead_letters=KafkaProducer(broker),
-        reader=KafkaPartitionReader(broker, GROUP_ID),
+        reader=KafkaPartitionReader(broker, LEARNER_GROUP),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
         board=RedisStatusBoard(settings.redis_url),
     )

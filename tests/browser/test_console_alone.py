@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -165,6 +166,15 @@ def test_nothing_yet_is_said_in_words(alone: Alone, open_page: OpenPage) -> None
     expect(page.locator("#letters-empty")).to_contain_text("None since the learner started")
 
 
+def test_without_a_learner_lag_goes_on_being_shown(alone: Alone, open_page: OpenPage) -> None:
+    alone.others = [part("ingest", **_INGEST)]
+    page = opened(alone, open_page)
+    expect(page.locator("#figures")).to_contain_text("Lag77 records")
+    page.click("nav a[href='#stream']")
+    expect(page.locator("#partitions tr")).to_have_text(re.compile(r"moard\.events\s*3\s*77"))
+    expect(page.locator("#drain")).to_have_text("no learner speaks: lag since its last checkpoint")
+
+
 def test_redis_away_is_told_and_what_was_known_stays(alone: Alone, open_page: OpenPage) -> None:
     alone.others = [learner(), part("ingest", **_INGEST)]
     page = opened(alone, open_page)
@@ -259,4 +269,5 @@ _INGEST: dict[str, Any] = {
     "started_ms": 1,
     "buffer_records": 0,
     "projector": {"partitions": [], "visits": 0, "rebuilds": 0},
+    "learner": {"partitions": [{"topic": "moard.events", "partition": 3, "lag_records": 77}]},
 }

@@ -1,11 +1,17 @@
-"""Kafka's own tool shows the lag that moard's metrics show, caught up and behind."""
+"""Kafka's own tool, the metrics, the console and ``moard lag`` tell the same lag, with a learner and without."""
 
 import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import httpx
+import orjson
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -15,9 +21,7 @@ from infra.services import ServiceProcess
 from libs.adapters.event_log import KafkaProducer
 from libs.adapters.ports import Outgoing
 from libs.events.codec import encode
-from libs.events.topics import EVENTS, user_key
-from services.ingest.projector import GROUP as PROJECTOR
-from services.learner.log_watch import GROUP_ID as LEARNER
+from libs.events.topics import EVENTS, HISTORY_GROUP, LEARNER_GROUP, user_key
 from tests.builders import impression
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(600)]
@@ -30,26 +34,60 @@ Lag = dict[tuple[str, str], int]
 
 def told_by_kafka(stack: LocalStack) -> dict[str, Lag]:
     """Return the column LAG of both groups by topic and partition."""
-    groups = ["--group", LEARNER, "--group", PROJECTOR]
+    groups = ["--group", LEARNER_GROUP, "--group", HISTORY_GROUP]
     address = stack.addresses.kafka_bootstrap_servers
     printed = stack.kafka.run_tool(TOOL, "--bootstrap-server", address, "--describe", *groups)
     rows = [line.split() for line in printed.splitlines()]
     header = next((row for row in rows if row[:1] == ["GROUP"]), [])
-    told: dict[str, Lag] = {LEARNER: {}, PROJECTOR: {}}
-    for row in (dict(zip(header, row, strict=False)) for row in rows if row[:1] in ([LEARNER], [PROJECTOR])):
+    told: dict[str, Lag] = {LEARNER_GROUP: {}, HISTORY_GROUP: {}}
+    for row in (dict(zip(header, row, strict=False)) for row in rows if row[:1] in ([LEARNER_GROUP], [HISTORY_GROUP])):
         told[row["GROUP"]][row["TOPIC"], row["PARTITION"]] = int(row["LAG"]) if row["LAG"].isdecimal() else -1
     return told
 
 
-def told_by_moard(service: ServiceProcess, name: str) -> Lag:
+def told_by_metrics(service: ServiceProcess, name: str, **labels: str) -> Lag:
     """Return a gauge by topic and partition."""
     text = httpx.get(f"{service.url}/metrics", timeout=20).text
     return {
         (sample.labels["topic"], sample.labels["partition"]): int(sample.value)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name == name
+        if sample.name == name and labels.items() <= sample.labels.items()
     }
+
+
+def told_by_console(serving: ServiceProcess) -> int | None:
+    """Return what the newest look sums up: all that the learner has not read, or its last checkpoint does not hold."""
+    with httpx.stream("GET", f"{serving.url}/ui/stream", timeout=20) as stream:
+        looks = (line.removeprefix("data: ") for line in stream.iter_lines() if '"point"' in line)
+        records = orjson.loads(next(looks))["point"]["lag_records"]
+    return None if records is None else int(records)
+
+
+def by_group(table: str) -> dict[str, Lag]:
+    """Return what ``moard lag --json`` printed."""
+    told: dict[str, Lag] = {LEARNER_GROUP: {}, HISTORY_GROUP: {}}
+    for row in orjson.loads(table):
+        told[row["group"]][row["topic"], str(row["partition"])] = row["records"]
+    return told
+
+
+def total(lag: Lag) -> int:
+    return sum(lag.values())
+
+
+@contextlib.contextmanager
+def moard_lag(environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
+    command = [sys.executable, "-m", "services.cli", "lag", "--json", *options]
+    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True) as process:
+        yield process
+
+
+def told_by_command(environment: dict[str, str]) -> dict[str, Lag]:
+    with moard_lag(environment) as process:
+        table, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    return by_group(table)
 
 
 async def eventually(ask: Callable[[], bool], what: str) -> None:
@@ -73,7 +111,7 @@ async def append(fresh_stack: Callable[..., LocalStack]) -> Callable[[LocalStack
     return append
 
 
-async def test_kafkas_tool_and_the_metrics_agree(
+async def test_everything_that_tells_lag_agrees(
     fresh_stack: Callable[..., LocalStack],
     services: Callable[..., ServiceProcess],
     append: Callable[[LocalStack, int], Awaitable[None]],
@@ -90,36 +128,61 @@ async def test_kafkas_tool_and_the_metrics_agree(
         "MOARD_LEARNER_LEARNING_STARTS": "900",
     }
     ingest = await asyncio.to_thread(services, "ingest", environment)
+    serving = await asyncio.to_thread(services, "serving", environment)
     learner = await asyncio.to_thread(services, "learner", environment)
 
-    def learner_lag() -> Lag:
-        return told_by_moard(learner, "moard_learner_consumer_lag_records")
+    def told_by_services() -> dict[str, Lag]:
+        return {
+            LEARNER_GROUP: told_by_metrics(learner, "moard_learner_consumer_lag_records"),
+            HISTORY_GROUP: told_by_metrics(ingest, "moard_projector_consumer_lag_records"),
+        }
 
-    def projector_lag() -> Lag:
-        return told_by_moard(ingest, "moard_projector_consumer_lag_records")
+    def mirrored() -> dict[str, Lag]:
+        groups = (LEARNER_GROUP, HISTORY_GROUP)
+        return {group: told_by_metrics(ingest, "kafka_consumergroup_lag", consumergroup=group) for group in groups}
 
-    async def agreed(what: str) -> tuple[int, int]:
-        told: dict[str, Lag] = {}
+    async def agreed_on(of_learner: int, of_projector: int, *, learning: bool = True) -> None:
+        wanted = {LEARNER_GROUP: of_learner, HISTORY_GROUP: of_projector}
 
-        def agree() -> bool:
-            told.update(told_by_kafka(stack))
-            return told == {LEARNER: learner_lag(), PROJECTOR: projector_lag()}
+        def agree() -> bool:  # on the sums too: a gauge says 0 until the first records have been seen
+            told = told_by_kafka(stack)
+            return (
+                {group: total(lag) for group, lag in told.items()} == wanted
+                and told == mirrored()
+                and (not learning or told == told_by_services())
+                and told == told_by_command(environment)
+                and told_by_console(serving) == of_learner
+            )
 
-        await eventually(agree, f"Kafka's tool and the metrics to agree, {what}")
-        return sum(told[LEARNER].values()), sum(told[PROJECTOR].values())
+        await eventually(agree, f"all to agree on {wanted}")
 
     await append(stack, 3 * ROUND)
-    await eventually(lambda: sum(learner_lag().values()) == sum(projector_lag().values()) == 0, "no lag")
-    assert await agreed("caught up") == (0, 0)
+    await agreed_on(0, 0)
 
-    await asyncio.to_thread(stack.redis.kill)  # the projector cannot write
-    await append(stack, ROUND + 20)
-    await eventually(lambda: sum(learner_lag().values()) == 20, "all but a part of a round to be learned")
-    await eventually(lambda: sum(projector_lag().values()) == ROUND + 20, "the projector to see what waits")
-    assert await agreed("with records waiting") == (20, ROUND + 20)
+    await append(stack, 20)
+    await agreed_on(20, 0)  # not a whole round: it waits
 
     await asyncio.to_thread(learner.stop)  # its group keeps what the last checkpoint holds
     await append(stack, 5)
-    told = await asyncio.to_thread(told_by_kafka, stack)
-    assert sum(told[LEARNER].values()) == 25
+    await agreed_on(25, 0, learning=False)
+
+    with moard_lag(environment, "--watch") as watch:
+        assert watch.stdout is not None
+        assert total(by_group(await asyncio.to_thread(watch.stdout.readline))[LEARNER_GROUP]) == 25
+        await append(stack, 5)
+
+        def risen() -> bool:
+            assert watch.stdout is not None
+            return total(by_group(watch.stdout.readline())[LEARNER_GROUP]) == 30
+
+        await eventually(risen, "the next lines to tell of more")
+        watch.send_signal(signal.SIGINT)
+    assert watch.returncode == 0
+
+    await asyncio.to_thread(stack.redis.kill)  # the projector cannot write
+    await append(stack, 7)
+    await eventually(
+        lambda: told_by_kafka(stack) == mirrored() and total(mirrored()[HISTORY_GROUP]) == 7,
+        "the projector's lag to rise",
+    )
     await asyncio.to_thread(stack.redis.start)

@@ -17,8 +17,8 @@ from infra.local import LocalStack
 from infra.migrations import upgrade
 from libs.adapters.ports import Visit
 from libs.adapters.user_history import RedisUserHistory
-from libs.events.topics import EVENTS
-from services.cli.lag import LEARNER, Behind, asking
+from libs.events.topics import EVENTS, LEARNER_GROUP
+from services.cli.lag import Behind, asking
 from tests.builders import impression, interaction
 from tests.integration.test_learner import PARTITIONS, Stage
 
@@ -76,14 +76,14 @@ def moard(*arguments: str) -> Any:
 
 async def lags() -> list[Behind]:
     async with asking() as ask:
-        return [each for each in await ask() if (each.group, each.topic) == (LEARNER, EVENTS)]
+        return [each for each in await ask() if (each.group, each.topic) == (LEARNER_GROUP, EVENTS)]
 
 
 def seen_by_kafka(stack: LocalStack) -> dict[int, tuple[int, int, int]]:
     """Return what Kafka's own tool says: committed, end and lag by partition."""
     (kafka,) = [server for server in stack.servers if isinstance(server, KafkaServer)]
     tool = "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
-    said = kafka.run_tool(tool, "--bootstrap-server", kafka.address, "--describe", "--group", LEARNER)
+    said = kafka.run_tool(tool, "--bootstrap-server", kafka.address, "--describe", "--group", LEARNER_GROUP)
     rows = [line.split() for line in said.splitlines() if f" {EVENTS} " in line]
     return {int(row[2]): (int(row[3]), int(row[4]), int(row[5])) for row in rows}
 

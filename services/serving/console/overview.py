@@ -68,6 +68,8 @@ def _point(
     """Return the numbers that charts follow; None for what nobody says."""
     learner = learners[0] if learners else None
     uniform = learner["evaluation"]["window"]["uniform"] if learner else {}
+    behind = learners or [part["learner"] for part in ingests[:1]]  # Kafka's word where no learner gives its own
+    waiting = [partition["lag_records"] for part in behind for partition in part["partitions"]]
     point = {
         "rankings_per_s": _sum(workers, "rankings_per_s") if workers else None,
         "events_per_s": sum(part["events_per_s"]["accepted"] for part in ingests) if ingests else None,
@@ -78,7 +80,7 @@ def _point(
         "uniform_high": uniform.get("high"),
         "served": learner["evaluation"]["window"]["served"] if learner else None,
         "updates_per_s": rates["updates"] if learner else None,
-        "lag_records": sum(part["lag"]["records"] for part in learners) if learner else None,
+        "lag_records": sum(waiting) if waiting else None,
         "lag_s": max(part["lag"]["seconds"] for part in learners) if learner else None,
         "read_per_s": sum(part["lag"]["read_per_s"] for part in learners) if learner else None,
         "q_mean": learner["q"]["mean"] if learner else None,

@@ -20,8 +20,8 @@ from libs.adapters.memory import (
 )
 from libs.adapters.ports import StoredContent, TopicSpec
 from libs.errors import RefusedStart
-from libs.events.topics import CONTENTS, EVENTS
-from services.ingest import catalogue, projector
+from libs.events.topics import CONTENTS, EVENTS, HISTORY_GROUP, LEARNER_GROUP
+from services.ingest import catalogue
 from services.ingest.assembly import Ingest, Ports
 from tests.unit.ingest.stand import settings_of, until
 
@@ -35,9 +35,10 @@ async def running(
     built = Ports(
         topics=MemoryTopicAdmin(log),
         producer=MemoryProducer(log),
-        history_reader=MemoryGroupReader(log, projector.GROUP, EVENTS),
-        replay_reader=lambda: MemoryPartitionReader(log, projector.GROUP),
+        history_reader=MemoryGroupReader(log, HISTORY_GROUP, EVENTS),
+        replay_reader=lambda: MemoryPartitionReader(log, HISTORY_GROUP),
         catalogue_reader=MemoryPartitionReader(log, catalogue.GROUP),
+        learner_offsets=MemoryPartitionReader(log, LEARNER_GROUP),
         history=MemoryUserHistory(),
         contents=MemoryContentStore([StoredContent(5, title="Five")]),
     )
@@ -65,8 +66,8 @@ async def test_it_prepares_everything_and_works() -> None:
         assert (await client.post("/api/v1/events", json=CLICK)).status_code == 202
         assert [visit.content_id for visit in await history.recent("ann", 5)] == [7]
         await until(lambda: log.records(CONTENTS), "the table's row is announced")
-        await until(lambda: sum(log.group(projector.GROUP).committed.values()) == 1, "the event is projected")
-    assert log.group(projector.GROUP).members == []
+        await until(lambda: sum(log.group(HISTORY_GROUP).committed.values()) == 1, "the event is projected")
+    assert log.group(HISTORY_GROUP).members == []
 
 
 async def test_the_projector_does_not_repeat_what_ingest_wrote() -> None:
@@ -75,7 +76,7 @@ async def test_the_projector_does_not_repeat_what_ingest_wrote() -> None:
         await becomes_ready(client)
         await until(lambda: history._generation and "-" not in history._generation, "the first rebuild to be over")
         assert (await client.post("/api/v1/events", json=CLICK)).status_code == 202
-        await until(lambda: sum(log.group(projector.GROUP).committed.values()) == 1, "the event is committed")
+        await until(lambda: sum(log.group(HISTORY_GROUP).committed.values()) == 1, "the event is committed")
         assert "moard_projector_visits_total 0.0" in (await client.get("/metrics")).text
 
 

@@ -12,10 +12,10 @@ from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import Outgoing, Visit
 from libs.events.codec import encode
 from libs.events.schema import Logged
-from libs.events.topics import EVENTS, user_key
+from libs.events.topics import EVENTS, HISTORY_GROUP, user_key
 from services.ingest import projector as projector_module
 from services.ingest.own_writes import OwnWrites
-from services.ingest.projector import GROUP, Projector
+from services.ingest.projector import Projector
 from tests.builders import NOW_MS, erasure, impression, interaction
 from tests.unit.ingest.stand import settings_of, until
 
@@ -43,10 +43,10 @@ class World:
 
     def _replay_reader(self) -> MemoryPartitionReader:
         self.replays += 1
-        return MemoryPartitionReader(self.log, GROUP)
+        return MemoryPartitionReader(self.log, HISTORY_GROUP)
 
     async def projector(self) -> Projector:
-        reader = MemoryGroupReader(self.log, GROUP, EVENTS)
+        reader = MemoryGroupReader(self.log, HISTORY_GROUP, EVENTS)
         await reader.start()
         return Projector(
             reader,
@@ -65,7 +65,7 @@ class World:
         )
 
     def committed(self) -> int:
-        return sum(self.log.group(GROUP).committed.values())
+        return sum(self.log.group(HISTORY_GROUP).committed.values())
 
     async def contents(self, user_id: str = "user-1") -> set[int]:
         return {visit.content_id for visit in await self.history.recent(user_id, 100)}
@@ -108,7 +108,7 @@ async def test_lag_is_mirrored_and_a_partition_that_another_one_took_is_not_behi
     lags = {name: world.lag(name) for name in ("moard_projector_consumer_lag_records", "kafka_consumergroup_lag")}
     assert set(lags.values()) == {190}
 
-    other = MemoryGroupReader(world.log, GROUP, EVENTS)  # takes half of the partitions, and reads nothing
+    other = MemoryGroupReader(world.log, HISTORY_GROUP, EVENTS)  # takes half of the partitions, and reads nothing
     await other.start()
     await settle(first, world)
     assert world.lag("kafka_consumergroup_lag") == 0
@@ -150,7 +150,7 @@ async def test_an_event_without_an_id_is_written_once(world: World) -> None:
 async def test_redelivery_and_ingests_own_write_change_nothing(world: World) -> None:
     world.append(*(event := [interaction(content_id=1), interaction(content_id=2)]), *event)
     await settle(await world.projector(), world)
-    world.log.group(GROUP).committed.clear()  # the commit was lost
+    world.log.group(HISTORY_GROUP).committed.clear()  # the commit was lost
     await settle(await world.projector(), world)
     assert len(await world.history.recent("user-1", 10)) == 2
     assert await world.history.consumptions([1, 2]) == [1, 1]
@@ -251,7 +251,7 @@ async def test_an_outage_of_the_store_loses_nothing_and_commits_nothing(world: W
 
 async def test_run_waits_for_the_broker_and_ends_when_cancelled(world: World) -> None:
     world.log.available = False
-    reader = MemoryGroupReader(world.log, GROUP, EVENTS)
+    reader = MemoryGroupReader(world.log, HISTORY_GROUP, EVENTS)
     projector = Projector(
         reader,
         world._replay_reader,
@@ -267,11 +267,11 @@ async def test_run_waits_for_the_broker_and_ends_when_cancelled(world: World) ->
     world.log.available = True
     world.append(interaction(content_id=1))
     await until(lambda: world.committed() == 1, "the event is projected")
-    assert world.log.group(GROUP).members == [reader]
+    assert world.log.group(HISTORY_GROUP).members == [reader]
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert world.log.group(GROUP).members == []
+    assert world.log.group(HISTORY_GROUP).members == []
 
 
 async def test_an_erasure_empties_the_history_and_a_rebuild_brings_nothing_back(world: World) -> None:

@@ -82,7 +82,8 @@ function showFigures(look) {
 
 export function showStream(look) {
   const learners = speaking(look, "learner");
-  const partitions = learners.flatMap((learner) => learner.partitions);
+  const tellers = learners.length ? learners : speaking(look, "ingest").slice(0, 1).map((part) => part.learner);
+  const partitions = tellers.flatMap((teller) => teller.partitions);
   const largest = Math.max(1, ...partitions.map((one) => one.lag_records));
   rows($("partitions"), partitions, (one) => `${one.topic} ${one.partition}`, ["", "n", "n", "n", "n", "n", "n", "n"], (one) => [
     one.topic,
@@ -95,7 +96,7 @@ export function showStream(look) {
     count(one.end_offset),
   ]);
   const lag = learners[0]?.lag;
-  text($("drain"), lag ? drained(lag) : "no learner speaks");
+  text($("drain"), lag ? drained(lag) : partitions.length ? "no learner speaks: lag since its last checkpoint" : "no learner speaks");
   showOutcomes(look, learners);
   showFreshness(look.freshness);
 }

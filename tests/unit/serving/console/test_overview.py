@@ -20,7 +20,8 @@ _SPAN = {"rows": 10, "served": 0.4, "uniform": {"value": 0.2, "low": 0.1, "high"
 _SAID: dict[str, dict[str, Any]] = {
     "learner": {
         "settings": {"MOARD_LEARNER_CHECKPOINT_INTERVAL_S": 30.0},
-        "lag": {"records": 0, "seconds": 0.0, "read_per_s": 7.0, "drain_s": 0.0},
+        "partitions": [{"lag_records": 1}],
+        "lag": {"records": 1, "seconds": 0.0, "read_per_s": 7.0, "drain_s": 0.0},
         "checkpoint": {"age_s": 3.0, "duration_s": 0.1, "failures": 0},
         "gap_records": 0,
         "updates": 100,
@@ -30,7 +31,12 @@ _SAID: dict[str, dict[str, Any]] = {
         "loss": {"total": 2.0},
         "evaluation": {"window": _SPAN, "total": _SPAN},
     },
-    "ingest": {"settings": {}, "catalogue": {"removals_held": 0}, "events_per_s": {"accepted": 3.0}},
+    "ingest": {
+        "settings": {},
+        "catalogue": {"removals_held": 0},
+        "events_per_s": {"accepted": 3.0},
+        "learner": {"partitions": [{"lag_records": 4}, {"lag_records": 5}]},
+    },
     "serving": {
         "settings": {},
         "snapshot": {"version": 9, "age_s": 1.0, "pinned_version": 0, "pin": None},
@@ -130,6 +136,14 @@ def test_nothing_known_is_shown_as_unknown_not_as_zero() -> None:
     assert point["lag_records"] is None
     assert point["served"] is None
     assert point["rankings_per_s"] == 11.0
+
+
+@pytest.mark.parametrize("silent", [[], [part("learner", age_s=30.0)]])
+def test_without_a_learner_lag_is_what_kafka_tells_ingest(silent: list[dict[str, Any]]) -> None:
+    point = Overview().look([part("serving"), part("ingest"), part("ingest"), *silent], None, 1_000)["point"]
+    assert point["lag_records"] == 9
+    assert point["lag_s"] is None
+    assert Overview().look(all_parts(), None, 1_000)["point"]["lag_records"] == 1
 
 
 def whole(*counts: int) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The window in which an event id counts only once, bounded by count and by time."""
 
-from collections import OrderedDict
+from collections import deque
 from hashlib import blake2b
 
 import numpy as np
@@ -20,7 +20,8 @@ class DedupWindow:
     def __init__(self, capacity: int, horizon_ms: int) -> None:
         self._capacity = capacity
         self._horizon_ms = horizon_ms
-        self._seen: OrderedDict[int, int] = OrderedDict()  # of a dict the first key costs a walk past all that left
+        self._seen: dict[int, int] = {}
+        self._order: deque[int] = deque()  # to ask the dict for its first key is to walk past all that left before
 
     def __len__(self) -> int:
         return len(self._seen)
@@ -34,18 +35,16 @@ class DedupWindow:
         if key in self._seen:
             return False
         self._seen[key] = append_ms
-        if len(self._seen) > self._capacity:
-            self._seen.popitem(last=False)
+        self._order.append(key)
+        if len(self._order) > self._capacity:
+            del self._seen[self._order.popleft()]
         return True
 
     def expire(self, watermark_ms: int) -> None:
         """Forget ids appended more than the horizon before the watermark; give the slowest partition's."""
         oldest = watermark_ms - self._horizon_ms
-        while self._seen:
-            key = next(iter(self._seen))
-            if self._seen[key] >= oldest:
-                return
-            del self._seen[key]
+        while self._order and self._seen[self._order[0]] < oldest:
+            del self._seen[self._order.popleft()]
 
     def state(self) -> dict[str, np.ndarray]:
         """Return the window as arrays, oldest first."""
@@ -57,7 +56,8 @@ class DedupWindow:
 
     def restore(self, ids: np.ndarray, append_ms: np.ndarray) -> None:
         """Take over what ``state`` returned."""
-        self._seen = OrderedDict(zip(ids.tolist(), append_ms.tolist(), strict=True))
+        self._order = deque(ids.tolist())
+        self._seen = dict(zip(self._order, append_ms.tolist(), strict=True))
 
 
 def _hash(event_id: str) -> int:

@@ -2,9 +2,10 @@
 
 from libs.adapters.kafka_admin import KafkaTopicAdmin, ensure_topics, topic_specs
 from libs.adapters.kafka_producer import KafkaProducer
-from libs.adapters.kafka_readers import KafkaGroupReader, KafkaPartitionReader
+from libs.adapters.kafka_readers import KafkaGroupOffsets, KafkaGroupReader, KafkaPartitionReader
 
 __all__ = [
+    "KafkaGroupOffsets",
     "KafkaGroupReader",
     "KafkaPartitionReader",
     "KafkaProducer",

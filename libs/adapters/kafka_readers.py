@@ -74,8 +74,14 @@ class _Reader:
 
     async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
         """Return the next records, each partition in offset order; empty after ``timeout_ms``."""
+        return await self._fetched((), max_records, timeout_ms)
+
+    async def _fetched(
+        self, partitions: Iterable[aiokafka.TopicPartition], max_records: int, timeout_ms: int
+    ) -> list[Record]:
+        """Return the next records of these partitions, of all when there are none."""
         try:
-            found = await self._live.getmany(timeout_ms=timeout_ms, max_records=max_records)
+            found = await self._live.getmany(*partitions, timeout_ms=timeout_ms, max_records=max_records)
         except OffsetOutOfRangeError as error:
             ((tp, offset),) = list(error.args[0].items())[:1]
             raise out_of_range(_port(tp), offset) from error
@@ -91,6 +97,18 @@ class _Reader:
             if position is not None and end is not None:
                 lags[_port(tp)] = max(0, end - position)
         return lags
+
+    async def _committed(self, partitions: Iterable[aiokafka.TopicPartition]) -> dict[TopicPartition, int]:
+        """Return what was stored under the group id; raises ``StoreUnavailable``."""
+        found: dict[TopicPartition, int] = {}
+        try:
+            async with asyncio.timeout(_START_S):  # aiokafka asks for ever
+                for tp in partitions:
+                    if (offset := await self._live.committed(tp)) is not None:
+                        found[_port(tp)] = offset
+        except (TimeoutError, KafkaError) as error:
+            raise StoreUnavailable(f"no offsets of group {self._group_id}: {error!r}") from error
+        return found
 
     async def stop(self) -> None:
         """Close."""
@@ -126,6 +144,7 @@ class KafkaPartitionReader(_Reader):
     def __init__(self, broker: Broker | str, group_id: str) -> None:
         super().__init__(broker, group_id, auto_offset_reset="none")
         self._ends: dict[TopicPartition, int] = {}
+        self._paused: set[aiokafka.TopicPartition] = set()
 
     async def start(self, offsets: Mapping[TopicPartition, int]) -> None:
         """Assign exactly these partitions and seek each to its offset (-1: the beginning)."""
@@ -137,16 +156,30 @@ class KafkaPartitionReader(_Reader):
             await self.stop()
             raise
         consumer.assign(_kafka(offsets))
+        self._paused.clear()
         for tp, offset in offsets.items():  # nothing awaits in between, or aiokafka would look for a position itself
             consumer.seek(aiokafka.TopicPartition(*tp), beginnings[tp] if offset < 0 else offset)
 
+    async def poll(self, max_records: int, timeout_ms: int) -> list[Record]:
+        """Return the next records of the partitions that are not paused; empty after ``timeout_ms``."""
+        if not self._paused:
+            return await super().poll(max_records, timeout_ms)
+        if reading := self._live.assignment() - self._paused:
+            return await self._fetched(reading, max_records, timeout_ms)
+        await asyncio.sleep(timeout_ms / 1_000)
+        return []
+
     def pause(self, partitions: Collection[TopicPartition] | None = None) -> None:
-        """Stop fetching these partitions, or all."""
-        self._live.pause(*(self._live.assignment() if partitions is None else _kafka(partitions)))
+        """Return no record of these partitions, or of all; for each, one answer of the broker (1 MB) may wait.
+
+        Not by aiokafka's own pause: it throws that answer away, to ask for it again after each resume, and leaves it in
+        a cycle for a garbage collection that a busy learner makes once in a backlog.
+        """
+        self._paused |= self._live.assignment() if partitions is None else set(_kafka(partitions))
 
     def resume(self) -> None:
-        """Fetch all partitions again."""
-        self._live.resume(*self._live.paused())
+        """Return records of all partitions again."""
+        self._paused.clear()
 
     def positions(self) -> dict[TopicPartition, int]:
         """Return the next offset of each assigned partition; local, never blocks."""
@@ -181,19 +214,29 @@ class KafkaPartitionReader(_Reader):
 
     async def committed(self) -> dict[TopicPartition, int]:
         """Return what was stored under the group id; raises ``StoreUnavailable``."""
-        found: dict[TopicPartition, int] = {}
-        try:
-            async with asyncio.timeout(_START_S):  # aiokafka asks for ever
-                for tp in self._live.assignment():
-                    if (offset := await self._live.committed(tp)) is not None:
-                        found[_port(tp)] = offset
-        except (TimeoutError, KafkaError) as error:
-            raise StoreUnavailable(f"no offsets of group {self._group_id}: {error!r}") from error
-        return found
+        return await self._committed(self._live.assignment())
 
     def _end(self, tp: TopicPartition) -> int:
         # Before a partition's first fetch, the answer that start() got is what is known.
         return max(self._live.highwater(aiokafka.TopicPartition(*tp)) or 0, self._ends.get(tp, 0))
+
+
+class KafkaGroupOffsets(_Reader):
+    """Watches a consumer group from outside: joins nothing, fetches no record."""
+
+    def __init__(self, broker: Broker | str, group_id: str) -> None:
+        super().__init__(broker, group_id, auto_offset_reset="none")
+
+    async def start(self) -> None:
+        """Connect. Raises ``StoreUnavailable``."""
+        await self._open()
+
+    async def behind(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return log end minus committed offset of each partition; raises ``StoreUnavailable``."""
+        committed = await self._committed(_kafka(partitions))
+        begins = await _ask(self._live.beginning_offsets(_kafka(partitions)))
+        ends = await _ask(self._live.end_offsets(_kafka(partitions)))
+        return {tp: max(0, ends[tp] - max(begins[tp], committed.get(tp, 0))) for tp in partitions}
 
 
 class KafkaGroupReader(_Reader):

@@ -2,7 +2,7 @@
 
 from libs.adapters.memory_log import MemoryLog, MemoryProducer, MemoryTopicAdmin
 from libs.adapters.memory_models import MemoryModelStore
-from libs.adapters.memory_readers import MemoryGroupReader, MemoryPartitionReader
+from libs.adapters.memory_readers import MemoryGroupOffsets, MemoryGroupReader, MemoryPartitionReader
 from libs.adapters.memory_stores import (
     MemoryContentStore,
     MemoryKeyStore,
@@ -13,6 +13,7 @@ from libs.adapters.memory_training import MemoryLegacyLog, MemoryTaskStore
 
 __all__ = [
     "MemoryContentStore",
+    "MemoryGroupOffsets",
     "MemoryGroupReader",
     "MemoryKeyStore",
     "MemoryLegacyLog",

@@ -116,6 +116,27 @@ class MemoryPartitionReader:
         self._cursor.positions = {}
 
 
+class MemoryGroupOffsets:
+    """Twin of ``KafkaGroupOffsets``."""
+
+    def __init__(self, log: MemoryLog, group_id: str) -> None:
+        self._log = log
+        self._group = log.group(group_id)
+
+    async def start(self) -> None:
+        """Connect."""
+        self._log.require()
+
+    async def behind(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return log end minus committed offset."""
+        found = {tp: self._log.partition(tp) for tp in partitions}
+        committed = self._group.committed
+        return {tp: each.end - max(each.beginning, committed.get(tp, 0)) for tp, each in found.items()}
+
+    async def stop(self) -> None:
+        """Close."""
+
+
 class MemoryGroupReader:
     """Twin of ``KafkaGroupReader``: members share a topic's partitions and resume at the committed offsets."""
 

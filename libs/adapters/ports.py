@@ -78,10 +78,10 @@ class PartitionReader(Protocol):
         """Return the next records, each partition in offset order; empty after ``timeout_ms`` of silence or outage."""
 
     def pause(self, partitions: Collection[TopicPartition] | None = None) -> None:
-        """Stop fetching these partitions, or all: ``poll`` then only keeps the connection alive."""
+        """Return no record of these partitions, or of all, until ``resume``: ``poll`` waits out its timeout then."""
 
     def resume(self) -> None:
-        """Fetch all partitions again."""
+        """Return records of all partitions again."""
 
     def positions(self) -> dict[TopicPartition, int]:
         """Next offset to return for each assigned partition; local, never blocks."""
@@ -106,6 +106,22 @@ class PartitionReader(Protocol):
 
     async def committed(self) -> dict[TopicPartition, int]:
         """Return what was stored under the group id for the assigned partitions; raises ``StoreUnavailable``."""
+
+    async def stop(self) -> None:
+        """Close."""
+
+
+class GroupOffsets(Protocol):
+    """Watches a consumer group from outside: joins nothing, fetches no record. Used by ingest for the learner's lag."""
+
+    async def start(self) -> None:
+        """Connect; raises ``StoreUnavailable``."""
+
+    async def behind(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return log end minus committed offset of each partition, all that is retained where nothing was committed.
+
+        Raises ``StoreUnavailable``.
+        """
 
     async def stop(self) -> None:
         """Close."""

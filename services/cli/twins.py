@@ -2,6 +2,7 @@
 
 from libs.adapters.memory import (
     MemoryContentStore,
+    MemoryGroupOffsets,
     MemoryGroupReader,
     MemoryLog,
     MemoryModelStore,
@@ -36,7 +37,7 @@ class Twins:
             history_reader=MemoryGroupReader(self.log, "moard-projector", EVENTS),
             replay_reader=lambda: MemoryPartitionReader(self.log, "moard-projector-replay"),
             catalogue_reader=MemoryPartitionReader(self.log, "moard-catalogue"),
-            learner_offsets=MemoryPartitionReader(self.log, LEARNER_GROUP),
+            learner_offsets=MemoryGroupOffsets(self.log, LEARNER_GROUP),
             history=self.history,
             contents=self.contents,
             board=self.board,

@@ -10,7 +10,13 @@ from sqlalchemy import make_url
 
 from libs.adapters.binding import refuse_unsafe_bind
 from libs.adapters.content_store import SqlContentStore
-from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
+from libs.adapters.event_log import (
+    KafkaGroupOffsets,
+    KafkaGroupReader,
+    KafkaPartitionReader,
+    KafkaProducer,
+    KafkaTopicAdmin,
+)
 from libs.adapters.http_server import serve_until_stopped
 from libs.adapters.key_store import SqlKeyStore
 from libs.adapters.ports import KeyStore
@@ -61,7 +67,7 @@ def _ports(settings: Settings) -> Ports:
         history_reader=KafkaGroupReader(broker, HISTORY_GROUP, EVENTS),
         replay_reader=partial(KafkaPartitionReader, broker, f"{HISTORY_GROUP}-replay"),
         catalogue_reader=KafkaPartitionReader(broker, catalogue.GROUP),
-        learner_offsets=KafkaPartitionReader(broker, LEARNER_GROUP),
+        learner_offsets=KafkaGroupOffsets(broker, LEARNER_GROUP),
         history=RedisUserHistory(settings.redis_url),
         contents=SqlContentStore(settings.database_url, settings.vector_size),
         vectors=load_text_vectors(settings.doc2vec_path, settings.vector_size),

@@ -15,6 +15,7 @@ from libs.adapters.keys import KeyRing
 from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import (
     ContentStore,
+    GroupOffsets,
     GroupReader,
     KeyStore,
     PartitionReader,
@@ -58,7 +59,7 @@ class Ports:
     history_reader: GroupReader
     replay_reader: Callable[[], PartitionReader]
     catalogue_reader: PartitionReader
-    learner_offsets: PartitionReader
+    learner_offsets: GroupOffsets
     history: UserHistory
     contents: ContentStore
     vectors: TextVectors | None = None

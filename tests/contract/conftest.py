@@ -13,7 +13,13 @@ from sqlalchemy import make_url
 from infra.migrations import upgrade
 from libs.adapters import memory
 from libs.adapters.content_store import SqlContentStore
-from libs.adapters.event_log import KafkaGroupReader, KafkaPartitionReader, KafkaProducer, KafkaTopicAdmin
+from libs.adapters.event_log import (
+    KafkaGroupOffsets,
+    KafkaGroupReader,
+    KafkaPartitionReader,
+    KafkaProducer,
+    KafkaTopicAdmin,
+)
 from libs.adapters.legacy_log import SqlLegacyLog
 from libs.adapters.model_ports import ServedSnapshots
 from libs.adapters.ports import UserHistory
@@ -37,6 +43,7 @@ async def event_log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
                 open_producer=lambda: memory.MemoryProducer(log),
                 open_reader=lambda group: memory.MemoryPartitionReader(log, group),
                 open_group=lambda group, topic: memory.MemoryGroupReader(log, group, topic),
+                open_offsets=lambda group: memory.MemoryGroupOffsets(log, group),
                 admin=memory.MemoryTopicAdmin(log),
                 closing=closing,
             )
@@ -49,6 +56,7 @@ async def event_log(request: pytest.FixtureRequest) -> AsyncIterator[EventLog]:
             open_producer=lambda: KafkaProducer(servers),
             open_reader=lambda group: KafkaPartitionReader(servers, group),
             open_group=lambda group, topic: KafkaGroupReader(servers, group, topic),
+            open_offsets=lambda group: KafkaGroupOffsets(servers, group),
             admin=admin,
             closing=closing,
         )

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
 from libs.adapters.ports import (
+    GroupOffsets,
     GroupReader,
     Outgoing,
     PartitionReader,
@@ -24,6 +25,7 @@ class EventLog:
     open_producer: Callable[[], Producer]
     open_reader: Callable[[str], PartitionReader]
     open_group: Callable[[str, str], GroupReader]
+    open_offsets: Callable[[str], GroupOffsets]
     admin: TopicAdmin
     closing: AsyncExitStack
 
@@ -51,6 +53,12 @@ class EventLog:
         await reader.start()
         self.closing.push_async_callback(reader.stop)
         return reader
+
+    async def offsets(self, group: str) -> GroupOffsets:
+        offsets = self.open_offsets(group)
+        await offsets.start()
+        self.closing.push_async_callback(offsets.stop)
+        return offsets
 
     async def filled(self, count: int = 20, partitions: int = 2) -> str:
         """Create a topic with ``count`` records, user after user."""

@@ -1,6 +1,7 @@
 """What the services rely on of an event log, held against Kafka and against its twin."""
 
 import asyncio
+import gc
 import time
 import uuid
 from collections import Counter
@@ -175,6 +176,43 @@ async def test_single_partitions_can_be_paused(event_log: EventLog) -> None:
     assert await reader.poll(100, timeout_ms=300) == []
     reader.resume()
     assert {record.partition for record in await read(reader, 20 - len(found))} == {0}
+
+
+async def test_pausing_keeps_no_more_than_one_answer_for_each_partition(
+    event_log: EventLog, request: pytest.FixtureRequest
+) -> None:
+    topic = await event_log.topic()
+    producer = await event_log.producer()
+    large = [Outgoing(topic, None, bytes(100_000), partition=number % 2) for number in range(60)]
+    assert all(await producer.append(large, timeout_s=20))
+    reader = await event_log.reader(beginnings(topic))
+    gc.collect()
+    gc.disable()  # what lies in cycles is kept, as in a learner that collects rarely
+    request.addfinalizer(gc.enable)
+    before = _answers_kept()
+    for _ in range(60):
+        await read(reader, 1)
+        reader.pause()
+        assert await reader.poll(1, timeout_ms=5) == []
+        reader.resume()
+    assert _answers_kept() - before <= 2
+
+
+def _answers_kept() -> int:
+    return sum(type(kept).__name__ == "PartitionRecords" for kept in gc.get_objects())
+
+
+async def test_a_groups_lag_is_seen_from_outside(event_log: EventLog) -> None:
+    topic = await event_log.filled(20)
+    first, second = beginnings(topic)
+    offsets = await event_log.offsets(topic)
+    reader = await event_log.reader(beginnings(topic), group=topic)
+    ends = await reader.end_offsets()
+    assert await offsets.behind([first, second]) == ends  # nothing was committed: all of it waits
+    assert await reader.commit({first: 3})
+    assert await offsets.behind([first, second]) == ends | {first: ends[first] - 3}
+    assert all(await (await event_log.producer()).append([outgoing(topic, n) for n in range(10)], timeout_s=20))
+    assert sum((await offsets.behind([first, second])).values()) == 27
 
 
 async def test_an_offset_past_the_end_is_refused_never_jumped(event_log: EventLog) -> None:

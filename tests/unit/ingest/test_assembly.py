@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from libs.adapters.memory import (
     MemoryContentStore,
+    MemoryGroupOffsets,
     MemoryGroupReader,
     MemoryLog,
     MemoryPartitionReader,
@@ -38,7 +39,7 @@ async def running(
         history_reader=MemoryGroupReader(log, HISTORY_GROUP, EVENTS),
         replay_reader=lambda: MemoryPartitionReader(log, HISTORY_GROUP),
         catalogue_reader=MemoryPartitionReader(log, catalogue.GROUP),
-        learner_offsets=MemoryPartitionReader(log, LEARNER_GROUP),
+        learner_offsets=MemoryGroupOffsets(log, LEARNER_GROUP),
         history=MemoryUserHistory(),
         contents=MemoryContentStore([StoredContent(5, title="Five")]),
     )

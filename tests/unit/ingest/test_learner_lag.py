@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from prometheus_client import CollectorRegistry
 
-from libs.adapters.memory import MemoryLog, MemoryPartitionReader
+from libs.adapters.memory import MemoryGroupOffsets, MemoryLog
 from libs.adapters.metrics import IngestMetrics
 from libs.adapters.ports import Outgoing, TopicPartition, TopicSpec
 from libs.events.topics import CONTENTS, EVENTS, LEARNER_GROUP
@@ -21,8 +21,8 @@ class World:
         self.log, self.registry = MemoryLog(), CollectorRegistry()
         self.log.create(TopicSpec(EVENTS, partitions=2))
         self.log.create(TopicSpec(CONTENTS, partitions=1))
-        reader = MemoryPartitionReader(self.log, LEARNER_GROUP)
-        self.lag = LearnerLag(reader, PARTITIONS, IngestMetrics(self.registry))
+        offsets = MemoryGroupOffsets(self.log, LEARNER_GROUP)
+        self.lag = LearnerLag(offsets, PARTITIONS, IngestMetrics(self.registry))
 
     def append(self, count: int) -> None:
         for tp in PARTITIONS:
@@ -50,7 +50,6 @@ async def test_series_are_there_before_the_broker_is(world: World) -> None:
 
 async def test_lag_is_what_the_last_commit_does_not_contain(world: World) -> None:
     world.append(5)
-    await world.lag.start()
     await world.lag.ask()
     assert world.shown() == [5, 5, 5]  # nothing was ever committed: all of it waits
     world.commit(3)
@@ -65,7 +64,6 @@ async def test_what_retention_deleted_does_not_wait(world: World) -> None:
     world.append(10)
     world.commit(2)
     world.log.truncate(PARTITIONS[1], 6)
-    await world.lag.start()
     await world.lag.ask()
     assert world.shown() == [8, 4, 8]
 

@@ -56,6 +56,7 @@ class Demo:
 
     def __init__(self, folder: Path, environment: dict[str, str], command: str) -> None:
         self.lines: list[str] = []
+        self._folder = folder
         self.process = subprocess.Popen(
             ["bash", "-c", f"exec {command}"],
             cwd=folder,
@@ -68,7 +69,7 @@ class Demo:
     def read_until(self, text: str) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            self.lines.append(line.rstrip())
+            self.lines.append(line.rstrip().replace(f"{self._folder}/", ""))
             if text in line:
                 return
         raise AssertionError(f"ended without {text!r}: {self.lines[-20:]}")
@@ -77,9 +78,7 @@ class Demo:
         """Press Ctrl-C once and wait."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
-        assert self.process.stdout is not None
-        self.lines += self.process.stdout.read().splitlines()
-        self.process.wait(60)
+        self.process.communicate(timeout=60)
 
 
 def _commands() -> list[str]:

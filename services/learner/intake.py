@@ -27,8 +27,7 @@ ResultT = TypeVar("ResultT")
 _KEEP_S: Final = 10.0
 _RETRY_S: Final = 1.0
 _REMEDY: Final = "set the producer's partitioner to murmur2 of the user id (librdkafka: partitioner=murmur2_random)"
-_PATIENCE_S: Final = 0.02  # pausing for less would cost more than it spares
-_HELD_POLL_MS: Final = 20  # how late reading resumes once there is room
+_SHOWN_BUSY_S: Final = 0.5  # far below the watchdog's patience
 _AGES_A_BATCH: Final = 16  # enough for a distribution; observing each event would cost as much as joining it
 
 
@@ -111,16 +110,13 @@ class EventIntake:
             yield batch
 
     async def hold(self, waiting: Awaitable[ResultT]) -> ResultT:
-        """Wait for something; when that takes a while, pause reading and keep the connection alive meanwhile."""
+        """Wait for something and read nothing meanwhile: one answer of the broker is kept for each partition.
+
+        The learner is in no group, so nobody takes its silence for an end.
+        """
         task = asyncio.ensure_future(waiting)
-        if await asyncio.wait([task], timeout=_PATIENCE_S) == (set(), {task}):
-            self._reader.pause()
-            try:
-                while not task.done():
-                    self.busy_at_ms = self._clock_ms()
-                    await self._reader.poll(1, _HELD_POLL_MS)  # paused: returns nothing
-            finally:
-                self._reader.resume()
+        while task in (await asyncio.wait([task], timeout=_SHOWN_BUSY_S))[1]:
+            self.busy_at_ms = self._clock_ms()
         return await task
 
     def allow(self, reading: bool) -> None:

@@ -154,16 +154,24 @@ async def test_a_dead_letter_of_the_largest_size_still_fits_with_its_headers(sta
     assert dict(letter.headers)[TRUNCATED_FROM] == b"1048000"
 
 
-async def test_waiting_pauses_reading_and_loses_nothing(stand: Stand) -> None:
+async def test_waiting_reads_nothing_and_counts_as_being_busy(stand: Stand, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(intake, "_SHOWN_BUSY_S", 0.001)
     stand.append(encode(interaction()))
-    slow = asyncio.Event()
+    slow, before_ms = asyncio.Event(), stand.intake.busy_at_ms
+    assert await stand.intake.hold(_at_once()) == "at once"
+    assert stand.intake.busy_at_ms == before_ms  # a turn that waits for nothing says nothing about the log
+    stand.now_ms += 5_000
     holding = asyncio.ensure_future(stand.intake.hold(slow.wait()))
-    await eventually(lambda: stand.reader._cursor.paused, "reading to pause")
-    stand.append(encode(interaction()))
+    await eventually(lambda: stand.intake.busy_at_ms == stand.now_ms, "the wait to be noticed")
+    assert sum(stand.reader.positions().values()) == 0
     slow.set()
 
     assert await holding is True
-    assert len((await stand.batch()).arrivals) == 2
+    assert len((await stand.batch()).arrivals) == 1
+
+
+async def _at_once() -> str:
+    return "at once"
 
 
 async def test_partitions_read_to_their_end_are_idle_up_to_the_moment_of_asking(stand: Stand) -> None:

@@ -1,7 +1,5 @@
 """Whole rounds of the merged log: when one is there, what waits for it, and how much of that is kept in memory."""
 
-import asyncio
-
 import pytest
 from prometheus_client import CollectorRegistry
 
@@ -118,15 +116,6 @@ async def test_a_partition_far_ahead_is_not_read_on_until_the_others_have_caught
 
     assert sum(found) == 500
     assert stand.intake.pending == 1
-
-
-async def test_waiting_for_something_else_does_not_let_a_partition_run_ahead(stand: Stand) -> None:
-    stand.append(E0, 500)
-    await stand.turns()
-    await stand.intake.hold(asyncio.sleep(0.05))  # long enough for reading to be paused, and then resumed, as a whole
-    await stand.turns()
-
-    assert stand.intake.pending <= 2 * MAX_RECORDS
 
 
 async def test_a_log_that_ends_is_taken_to_its_last_record_in_a_last_short_round(stand: Stand) -> None:

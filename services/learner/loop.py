@@ -29,7 +29,7 @@ async def learn(
         changes = attribution.observe(batch.arrivals, batch.dead_events)
         changes += attribution.advance(batch.idle_ms)
         evaluation.observe(batch.arrivals, changes, attribution.watermark_ms)
-        await events.hold(trainer.absorb([*batch.contents, *changes]))  # bounded: pauses the partitions when full
+        await events.hold(trainer.absorb([*batch.contents, *changes]))  # bounded: nothing is read while full
         if snapshots.due(events.positions()):  # serving may run ahead of the checkpoint, never behind it
             snapshots.publish(await trainer.snapshot(), events.positions())
         if checkpoints.due(events.positions(), trainer.step):

@@ -26,6 +26,7 @@ def run(trial: Trial) -> None:
                 histories_come_back(trial, system)
         trial.drain(system)
         pin_holds(trial, stack, system)
+        trial.drain(system)
 
 
 def lose_redis(trial: Trial, stack: LocalStack) -> None:
@@ -47,9 +48,13 @@ def histories_come_back(trial: Trial, system: RunningSystem) -> None:
 
 
 def pin_holds(trial: Trial, stack: LocalStack, system: RunningSystem) -> None:
-    """Pin what ranks while nothing new is published, lose Redis, and go on learning: the pin outlives both."""
-    pinned = trial.pointer.version
-    eventually(lambda: system.snapshot_version() == pinned, f"serving to rank with {pinned}", DEADLINE_S)
+    """Pin what ranks, lose Redis, and go on learning: the pin outlives both."""
+
+    def newest_ranks() -> bool:  # what was read last may still have to be published
+        return system.snapshot_version() == trial.pointer.version
+
+    eventually(newest_ranks, "serving to rank with what the pointer names", DEADLINE_S)
+    pinned = system.snapshot_version()
     answer = system.http.post(f"{system.serving.url}/api/v1/snapshots/{pinned}/pin")
     assert answer.status_code == 200, answer.text
     with trial.users(system):

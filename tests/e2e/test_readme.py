@@ -20,6 +20,7 @@ pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 PAGE = (ROOT / "README.md").read_text("utf-8")
 COMMANDS, CALLS = re.findall(r"```sh\n(.*?)```", PAGE, re.DOTALL)
 ENDS_WITH = re.search(r"and ends with:\n+```\n(.*?)```", PAGE, re.DOTALL)
+INTERRUPTIBLE = ("env", "--default-signal=INT")  # what is started in the background may have inherited to ignore it
 PORTS = {"ingest": "8001", "serving": "8000"}
 
 
@@ -58,7 +59,7 @@ class Demo:
         self.lines: list[str] = []
         self._folder = folder
         self.process = subprocess.Popen(
-            ["bash", "-c", f"exec {command}"],
+            [*INTERRUPTIBLE, "bash", "-c", f"exec {command}"],
             cwd=folder,
             env=environment,
             stdout=subprocess.PIPE,

@@ -78,7 +78,8 @@ def total(lag: Lag) -> int:
 
 @contextlib.contextmanager
 def moard_lag(environment: dict[str, str], *options: str) -> Iterator[subprocess.Popen[str]]:
-    command = [sys.executable, "-m", "services.cli", "lag", "--json", *options]
+    # What is started in the background may have inherited to ignore an interrupt.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "services.cli", "lag", "--json", *options]
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE, text=True) as process:
         yield process
 

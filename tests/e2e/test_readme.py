@@ -79,7 +79,12 @@ class Demo:
         """Press Ctrl-C once and wait."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGINT)
-        self.process.communicate(timeout=60)
+        try:
+            self.process.communicate(timeout=60)
+        except subprocess.TimeoutExpired:  # a failure, and nothing of it goes on running
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.communicate()
+            raise
 
 
 def _commands() -> list[str]:

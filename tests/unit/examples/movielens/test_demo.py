@@ -1,6 +1,8 @@
 """How the demo ends when it cannot go on: with a status, a message that helps, and nothing left running."""
 
+import os
 import signal
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -149,3 +151,18 @@ def test_an_impossible_argument_is_named(argument: str, capsys: pytest.CaptureFi
 
     assert end.value.code == 2
     assert argument.split("=")[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("interrupts", [signal.default_int_handler, signal.SIG_IGN])
+def test_it_can_be_terminated_also_where_interrupts_are_ignored(interrupts: Any) -> None:
+    before = signal.signal(signal.SIGINT, interrupts)
+    try:
+        with pytest.raises(KeyboardInterrupt), demo._terminated_like_ctrl_c():
+            _terminate()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(5)  # the signal ends this

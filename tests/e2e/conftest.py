@@ -1,5 +1,6 @@
 """A whole moard for one test."""
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -28,3 +29,10 @@ def system(fresh_stack: Callable[..., LocalStack], settings: dict[str, str], tmp
     """Kafka, Redis, MariaDB and the three services, all this test's own."""
     with running_system(fresh_stack(), tmp_path, settings) as system:
         yield system
+
+
+def write_program(path: Path, arguments: str) -> None:
+    """Write a program that runs this interpreter: what an installation would have put there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} {arguments} "$@"\n')
+    path.chmod(0o755)

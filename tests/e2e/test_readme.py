@@ -6,7 +6,6 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 
 from infra.services import ROOT
+from tests.e2e.conftest import write_program
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -32,11 +32,8 @@ def clone(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (0, 0))
-    (tmp_path / ".venv/bin").mkdir(parents=True)
+    write_program(tmp_path / ".venv/bin/moard", "-m services.cli")
     (tmp_path / ".venv/.setup").touch()
-    moard = tmp_path / ".venv/bin/moard"
-    moard.write_text(f'#!/bin/sh\nexec {sys.executable} -m services.cli "$@"\n')
-    moard.chmod(0o755)
     return tmp_path
 
 

@@ -3,7 +3,6 @@
 import os
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import pytest
 from infra.ports import free_port
 from infra.run_state import RunState
 from infra.services import ROOT
+from tests.e2e.conftest import write_program
 
 pytestmark = [pytest.mark.stack, pytest.mark.timeout(900)]
 
@@ -26,10 +26,8 @@ def shell(tmp_path: Path) -> Iterator[dict[str, str]]:
     activate = tmp_path / ".venv/bin/activate"
     activate.parent.mkdir(parents=True)
     activate.write_text('PATH="$PWD/.venv/bin:$PATH"\n')
-    for name, command in {"moard": "-m services.cli", "python": ""}.items():
-        program = activate.parent / name
-        program.write_text(f'#!/bin/sh\nexec {sys.executable} {command} "$@"\n')
-        program.chmod(0o755)
+    for name, arguments in {"moard": "-m services.cli", "python": ""}.items():
+        write_program(activate.parent / name, arguments)
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     yield environment
     subprocess.run([activate.parent / "moard", "down"], cwd=tmp_path, env=environment, check=False)

@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -98,26 +99,57 @@ async def eventually(ask: Callable[[], bool], what: str) -> None:
         await asyncio.sleep(0.2)
 
 
+async def append(stack: LocalStack, count: int) -> None:
+    producer = KafkaProducer(stack.addresses.kafka_bootstrap_servers)
+    await producer.start()
+    shown = [impression(f"user-{number % 30}", timestamp_ms=None) for number in range(count)]
+    assert all(await producer.append([Outgoing(EVENTS, user_key(each.user_id), encode(each)) for each in shown], 20))
+    await producer.stop()
+
+
+@dataclass
+class World:
+    """A stack, the three services on it, and what each of them tells."""
+
+    stack: LocalStack
+    environment: dict[str, str]
+    ingest: ServiceProcess
+    serving: ServiceProcess
+    learner: ServiceProcess
+
+    def told_by_services(self) -> dict[str, Lag]:
+        return {
+            LEARNER_GROUP: told_by_metrics(self.learner, "moard_learner_consumer_lag_records"),
+            HISTORY_GROUP: self.told_by_projector(),
+        }
+
+    def told_by_projector(self) -> Lag:
+        return told_by_metrics(self.ingest, "moard_projector_consumer_lag_records")
+
+    def mirrored(self) -> dict[str, Lag]:
+        groups = (LEARNER_GROUP, HISTORY_GROUP)
+        return {group: told_by_metrics(self.ingest, "kafka_consumergroup_lag", consumergroup=group) for group in groups}
+
+    async def agree_on(self, of_learner: int, of_projector: int, *, learning: bool = True) -> None:
+        wanted = {LEARNER_GROUP: of_learner, HISTORY_GROUP: of_projector}
+
+        def agree() -> bool:  # on the sums too: a gauge says 0 until the first records have been seen
+            told = told_by_kafka(self.stack)
+            return (
+                {group: total(lag) for group, lag in told.items()} == wanted
+                and told == self.mirrored()
+                and (not learning or told == self.told_by_services())
+                and told == told_by_command(self.environment)
+                and told_by_console(self.serving) == of_learner
+            )
+
+        await eventually(agree, f"all to agree on {wanted}")
+
+
 @pytest.fixture
-async def append(fresh_stack: Callable[..., LocalStack]) -> Callable[[LocalStack, int], Awaitable[None]]:
-    async def append(stack: LocalStack, count: int) -> None:
-        producer = KafkaProducer(stack.addresses.kafka_bootstrap_servers)
-        await producer.start()
-        shown = [impression(f"user-{number % 30}", timestamp_ms=None) for number in range(count)]
-        assert all(
-            await producer.append([Outgoing(EVENTS, user_key(each.user_id), encode(each)) for each in shown], 20)
-        )
-        await producer.stop()
-
-    return append
-
-
-async def test_everything_that_tells_lag_agrees(
-    fresh_stack: Callable[..., LocalStack],
-    services: Callable[..., ServiceProcess],
-    append: Callable[[LocalStack, int], Awaitable[None]],
-    tmp_path: Path,
-) -> None:
+async def world(
+    fresh_stack: Callable[..., LocalStack], services: Callable[..., ServiceProcess], tmp_path: Path
+) -> World:
     stack = fresh_stack(database=False)
     await asyncio.to_thread(upgrade, stack.addresses.database_url)
     environment = stack.addresses.environment() | {
@@ -128,62 +160,42 @@ async def test_everything_that_tells_lag_agrees(
         "MOARD_LEARNER_ROUND_RECORDS": str(ROUND),
         "MOARD_LEARNER_LEARNING_STARTS": "900",
     }
-    ingest = await asyncio.to_thread(services, "ingest", environment)
-    serving = await asyncio.to_thread(services, "serving", environment)
-    learner = await asyncio.to_thread(services, "learner", environment)
+    started = [await asyncio.to_thread(services, name, environment) for name in ("ingest", "serving", "learner")]
+    return World(stack, environment, *started)
 
-    def told_by_services() -> dict[str, Lag]:
-        return {
-            LEARNER_GROUP: told_by_metrics(learner, "moard_learner_consumer_lag_records"),
-            HISTORY_GROUP: told_by_metrics(ingest, "moard_projector_consumer_lag_records"),
-        }
 
-    def mirrored() -> dict[str, Lag]:
-        groups = (LEARNER_GROUP, HISTORY_GROUP)
-        return {group: told_by_metrics(ingest, "kafka_consumergroup_lag", consumergroup=group) for group in groups}
+async def test_everything_that_tells_lag_agrees(world: World) -> None:
+    await append(world.stack, 3 * ROUND)
+    await world.agree_on(0, 0)
 
-    async def agreed_on(of_learner: int, of_projector: int, *, learning: bool = True) -> None:
-        wanted = {LEARNER_GROUP: of_learner, HISTORY_GROUP: of_projector}
+    await append(world.stack, 20)
+    await world.agree_on(20, 0)  # not a whole round: it waits
 
-        def agree() -> bool:  # on the sums too: a gauge says 0 until the first records have been seen
-            told = told_by_kafka(stack)
-            return (
-                {group: total(lag) for group, lag in told.items()} == wanted
-                and told == mirrored()
-                and (not learning or told == told_by_services())
-                and told == told_by_command(environment)
-                and told_by_console(serving) == of_learner
-            )
+    await asyncio.to_thread(world.learner.stop)  # its group keeps what the last checkpoint holds
+    await append(world.stack, 5)
+    await world.agree_on(25, 0, learning=False)
 
-        await eventually(agree, f"all to agree on {wanted}")
-
-    await append(stack, 3 * ROUND)
-    await agreed_on(0, 0)
-
-    await append(stack, 20)
-    await agreed_on(20, 0)  # not a whole round: it waits
-
-    await asyncio.to_thread(learner.stop)  # its group keeps what the last checkpoint holds
-    await append(stack, 5)
-    await agreed_on(25, 0, learning=False)
-
-    with moard_lag(environment, "--watch") as watch:
+    with moard_lag(world.environment, "--watch") as watch:
         assert watch.stdout is not None
-        assert total(by_group(await asyncio.to_thread(watch.stdout.readline))[LEARNER_GROUP]) == 25
-        await append(stack, 5)
-
-        def risen() -> bool:
-            assert watch.stdout is not None
-            return total(by_group(watch.stdout.readline())[LEARNER_GROUP]) == 30
-
-        await eventually(risen, "the next lines to tell of more")
+        lines = iter(watch.stdout)
+        assert total(by_group(await asyncio.to_thread(next, lines))[LEARNER_GROUP]) == 25
+        await append(world.stack, 5)
+        await eventually(lambda: total(by_group(next(lines))[LEARNER_GROUP]) == 30, "the next lines to tell of more")
         watch.send_signal(signal.SIGINT)
     assert watch.returncode == 0
 
-    await asyncio.to_thread(stack.redis.kill)  # the projector cannot write
-    await append(stack, 7)
-    await eventually(
-        lambda: told_by_kafka(stack) == mirrored() and total(mirrored()[HISTORY_GROUP]) == 7,
-        "the projector's lag to rise",
-    )
-    await asyncio.to_thread(stack.redis.start)
+
+async def test_the_projectors_lag_agrees_while_it_cannot_write(world: World) -> None:
+    await append(world.stack, 3 * ROUND)
+    await world.agree_on(0, 0)
+    await asyncio.to_thread(world.stack.redis.kill)
+    await append(world.stack, ROUND + 20)
+
+    def agree() -> bool:
+        told = told_by_kafka(world.stack)
+        sums = {group: total(lag) for group, lag in told.items()}
+        wanted = {LEARNER_GROUP: 20, HISTORY_GROUP: ROUND + 20}
+        return sums == wanted and told == world.told_by_services() == world.mirrored()
+
+    await eventually(agree, "all to agree on what waits")
+    await asyncio.to_thread(world.stack.redis.start)

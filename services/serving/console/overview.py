@@ -68,7 +68,8 @@ def _point(
     """Return the numbers that charts follow; None for what nobody says."""
     learner = learners[0] if learners else None
     uniform = learner["evaluation"]["window"]["uniform"] if learner else {}
-    behind = learners or [part["learner"] for part in ingests[:1]]  # Kafka's word where no learner gives its own
+    # Where no learner gives its own lag, Kafka's word; an ingest of an older build has none.
+    behind = learners or [part["learner"] for part in ingests[:1] if "learner" in part]
     waiting = [partition["lag_records"] for part in behind for partition in part["partitions"]]
     point = {
         "rankings_per_s": _sum(workers, "rankings_per_s") if workers else None,

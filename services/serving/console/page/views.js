@@ -82,7 +82,7 @@ function showFigures(look) {
 
 export function showStream(look) {
   const learners = speaking(look, "learner");
-  const tellers = learners.length ? learners : speaking(look, "ingest").slice(0, 1).map((part) => part.learner);
+  const tellers = learners.length ? learners : speaking(look, "ingest").slice(0, 1).flatMap((part) => part.learner ?? []);
   const partitions = tellers.flatMap((teller) => teller.partitions);
   const largest = Math.max(1, ...partitions.map((one) => one.lag_records));
   rows($("partitions"), partitions, (one) => `${one.topic} ${one.partition}`, ["", "n", "n", "n", "n", "n", "n", "n"], (one) => [

@@ -146,6 +146,11 @@ def test_without_a_learner_lag_is_what_kafka_tells_ingest(silent: list[dict[str,
     assert Overview().look(all_parts(), None, 1_000)["point"]["lag_records"] == 1
 
 
+def test_an_ingest_of_an_older_build_tells_no_lag_and_breaks_nothing() -> None:
+    older = {name: said for name, said in part("ingest").items() if name != "learner"}
+    assert Overview().look([older], None, 1_000)["point"]["lag_records"] is None
+
+
 def whole(*counts: int) -> dict[str, Any]:
     return {"bounds_s": [1.0, 2.0], "counts": list(counts), "sum_s": 0.0}
 

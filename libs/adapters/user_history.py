@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Final
 
+from libs.adapters.gathering import Gathering
 from libs.adapters.ports import Visit
 from libs.adapters.redis_client import connect, reaching_redis
 
@@ -38,9 +39,13 @@ end
 redis.call('ZREMRANGEBYRANK', KEYS[2], 0, -popular - 1)
 """
 
-# As one text: redis-py takes 0.4 ms of processor time for sixty separate answers, 0.15 ms for one, on every ranking.
+# Each history as one text: redis-py takes 0.4 ms of processor time for sixty separate answers, 0.15 ms for one.
 _RECENT: Final = """
-return table.concat(redis.call('ZRANGE', KEYS[1], 0, ARGV[1], 'REV', 'WITHSCORES'), '\\n')
+local found = {}
+for i = 1, #KEYS do
+  found[i] = table.concat(redis.call('ZRANGE', KEYS[i], 0, ARGV[i], 'REV', 'WITHSCORES'), '\\n')
+end
+return found
 """
 
 # A pipeline of SETs costs the client 20 µs for each user, this 3 µs (measured).
@@ -73,6 +78,7 @@ class RedisUserHistory:
         self._mark = self._redis.register_script(_MARK)
         self._erase = self._redis.register_script(_ERASE)
         self._recent = self._redis.register_script(_RECENT)
+        self._recents = Gathering(self._ask_recent)
         self._cap = cap
         self._prefix = prefix
 
@@ -92,9 +98,14 @@ class RedisUserHistory:
         """Return the newest visits, newest first."""
         if limit < 1:
             return []
-        async with reaching_redis():
-            found = (await self._recent(keys=[self._user(user_id)], args=[limit - 1])).decode().split("\n")
+        found = (await self._recents.get((user_id, limit))).decode().split("\n")
         return [_visit(member, score) for member, score in zip(found[::2], found[1::2], strict=False)]
+
+    async def _ask_recent(self, asked: Sequence[tuple[str, int]]) -> list[bytes]:
+        async with reaching_redis():
+            keys, last = [self._user(user_id) for user_id, _ in asked], [limit - 1 for _, limit in asked]
+            found: list[bytes] = await self._recent(keys=keys, args=last)
+            return found
 
     async def mark_seen(self, user_ids: Sequence[str]) -> None:
         """Remember that events named these users."""

@@ -2,12 +2,15 @@
 
 import asyncio
 import socket
-from typing import Final
+from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 DEADLINE_S: Final = 30.0  # for a whole request to arrive; what works on it afterwards takes as long as it takes
 HEAD_MAX_BYTES: Final = 64 * 1024  # above what is answered with 431, which needs a head that ends
+
+_LONG_BYTES: Final = 16 * 1024
+_MOST_PARTS: Final = 4
 
 _USER_TIMEOUT: Final[int | None] = getattr(socket, "TCP_USER_TIMEOUT", None)  # Linux has it
 
@@ -27,6 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request, not for ever; nor for a client to take what is sent to it."""
         super().connection_made(transport)
+        self.transport = _Gathered(transport, self.loop)  # type: ignore[assignment]
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6) and _USER_TIMEOUT:
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(1_000 * self.untaken_s))
@@ -82,3 +86,35 @@ class GuardedProtocol(HttpToolsProtocol):
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()
+
+
+class _Gathered:
+    """A transport that sends what is written in one turn of the loop at once: an answer's head with its body.
+
+    uvicorn writes them one after the other, and uvloop hands each to the kernel: two packets, and a reader woken twice.
+    What is long is sent without waiting, so that a client that does not take it holds back the one who writes.
+    """
+
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+        self._transport = transport
+        self._loop = loop
+        self._parts: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        if not self._parts:
+            self._loop.call_soon(self._send)
+        self._parts.append(data)
+        if len(data) > _LONG_BYTES or len(self._parts) > _MOST_PARTS:
+            self._send()
+
+    def close(self) -> None:
+        self._send()
+        self._transport.close()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def _send(self) -> None:
+        if self._parts:
+            self._transport.write(b"".join(self._parts))
+            self._parts.clear()

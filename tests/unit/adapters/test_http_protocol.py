@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from unittest.mock import Mock
 
 import pytest
 import uvicorn
@@ -124,6 +125,69 @@ async def test_connections_are_kept_between_requests() -> None:
             assert b"200 OK" in said
         writer.close()
         assert edged.entered == 3
+
+
+class Recorded(GuardedProtocol):
+    """Notes what is handed to the kernel."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        recorded = Mock(wraps=transport)
+        super().connection_made(recorded)
+        writes.append(recorded.write)
+
+
+writes: list[Mock] = []
+
+
+async def test_an_answer_is_one_write() -> None:
+    writes.clear()
+    async with served(Recorded) as (_, port):
+        request = b"POST /api/v1/x HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}"
+        said = await send(port, request, wait_for_close=False)
+    assert said.startswith(b"HTTP/1.1 200 OK")
+    writes[0].assert_called_once_with(said)
+
+
+async def test_what_follows_in_another_turn_is_sent_by_then() -> None:
+    told = asyncio.Event()
+
+    async def halves() -> AsyncIterator[bytes]:
+        yield b"first"
+        await told.wait()
+        yield b"second"
+
+    async with served(GuardedProtocol) as (edged, port):
+        edged.app.get("/halves")(lambda: StreamingResponse(halves()))
+        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /halves HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            await reader.readuntil(b"first")
+            told.set()
+            await reader.readuntil(b"second")
+        writer.close()
+
+
+async def test_whoever_writes_much_without_a_pause_is_held_back() -> None:
+    yielded = 0
+
+    async def plenty() -> AsyncIterator[bytes]:
+        nonlocal yielded
+        while yielded < 50_000:
+            yielded += 1
+            yield b"x" * 1_000
+
+    async with served(GuardedProtocol) as (edged, port):
+        edged.app.get("/plenty")(lambda: StreamingResponse(plenty()))
+        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+        writer.write(b"GET /plenty HTTP/1.1\r\nhost: x\r\n\r\n")
+        async with asyncio.timeout(PATIENCE_S):
+            while not yielded:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        held = yielded
+        writer.transport.abort()
+    assert held < 50_000
 
 
 async def test_a_head_that_never_ends_is_not_kept() -> None:

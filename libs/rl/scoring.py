@@ -256,6 +256,7 @@ def _normalised(x: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    length = np.sqrt((vectors.astype(np.float64) ** 2).sum(axis=-1, keepdims=True))
+    wide = vectors.astype(np.float64)  # squares of what single precision holds
+    length = np.sqrt(np.vecdot(wide, wide))[..., None]
     unit: np.ndarray = vectors / np.where(length > 1e-12, length, 1.0)
     return unit.astype(np.float32)

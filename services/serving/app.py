@@ -52,12 +52,7 @@ def create_app(
         redoc_url=None,
     )
     _add_probes(app, serving)
-    ranked = rankings(serving.recommender, serving.users, serving.contents, serving.watcher.name_of)
-    scored = predictions(serving.watcher, serving.settings.vector_size)
-    app.router.routes += [*ranked.routes, *scored.routes]  # an included router matches each request twice
-    app.include_router(embeddings(serving.texts, serving.settings.serving_embedding_texts), prefix=PREFIX)
-    app.include_router(model_routes(serving.models), prefix=PREFIX)
-    app.include_router(training(serving.training), prefix=PREFIX)
+    _add_routes(app, serving)
     install_console(app, serving.hub, serving.letters)
     settings = serving.settings
     install_edges(
@@ -79,6 +74,22 @@ def create_app(
         max_age=600,
     )
     return app
+
+
+def _add_routes(app: FastAPI, serving: Serving) -> None:
+    settings = serving.settings
+    ranked = rankings(
+        serving.recommender,
+        serving.users,
+        serving.contents,
+        serving.watcher.name_of,
+        settings.serving_top_contents_impressions,
+    )
+    scored = predictions(serving.watcher, settings.vector_size)
+    app.router.routes += [*ranked.routes, *scored.routes]  # an included router matches each request twice
+    app.include_router(embeddings(serving.texts, settings.serving_embedding_texts), prefix=PREFIX)
+    app.include_router(model_routes(serving.models), prefix=PREFIX)
+    app.include_router(training(serving.training), prefix=PREFIX)
 
 
 def _add_probes(app: FastAPI, serving: Serving) -> None:

@@ -36,8 +36,14 @@ _DEGRADABLE: dict[str, Any] = {
 }
 
 
-def rankings(recommend: Recommender, users: Users, contents: Contents, model_name: Callable[[int], str]) -> APIRouter:
-    """Return the routes over these parts; ``model_name`` names the model of a version."""
+def rankings(
+    recommend: Recommender, users: Users, contents: Contents, model_name: Callable[[int], str], log_top_contents: bool
+) -> APIRouter:
+    """Return the routes over these parts.
+
+    ``model_name`` names the model of a version. ``log_top_contents`` False leaves the legacy call's impressions to
+    training tasks, which find them in the backend's tables.
+    """
     router = APIRouter(prefix=PREFIX, tags=["ranking"], route_class=Direct)
 
     @router.post(
@@ -67,7 +73,7 @@ def rankings(recommend: Recommender, users: Users, contents: Contents, model_nam
         if existence is Existence.UNKNOWN:
             raise HTTPException(404, "User not found")
         ids = [content_id for content_id in body.content_ids if 0 <= content_id <= _LARGEST_ID]
-        wanted = recommender.Request(user_id, ids, TOP_CONTENTS, known_only=True)
+        wanted = recommender.Request(user_id, ids, TOP_CONTENTS, known_only=True, logged=log_top_contents)
         found = await recommend.recommend(wanted, visits, user_certain=existence is Existence.KNOWN)
         if found.ranking is None:
             raise HTTPException(404, "None of the contents is known")

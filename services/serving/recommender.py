@@ -29,7 +29,8 @@ from services.serving.users import Users
 class Request:
     """What shall be ranked for whom, ``content_ids`` None leaving it to moard what to choose from.
 
-    ``known_only`` leaves out ids that the catalogue does not have. ``explain`` asks for the reasons.
+    ``known_only`` leaves out ids that the catalogue does not have. ``explain`` asks for the reasons. ``logged`` False
+    appends no impression: somebody else tells the log what was shown.
     """
 
     user_id: str
@@ -39,11 +40,12 @@ class Request:
     context: Mapping[str, float | str] = field(default_factory=dict)
     known_only: bool = False
     explain: bool = False
+    logged: bool = True
 
 
 @dataclass(slots=True)
 class Answer:
-    """A ranking and its impression id, both None when there was nothing to show.
+    """A ranking and its impression id, both None when there was nothing to show, the id also when it is not logged.
 
     ``degraded`` names the parts it had to do without (``metrics.DEGRADED_REASONS``). ``explanation`` is there if asked
     for and something was shown.
@@ -101,7 +103,8 @@ class Recommender:
             answer.ranking = rank(candidates, state, model, self._exploration, request.size, self._rng)
             if request.explain:
                 answer.explanation = explain(answer.ranking, model, state, self._contents.space, sources)
-            self._log(request, state, answer, now_ms)
+            if request.logged:
+                self._log(request, state, answer, now_ms)
         self._count(answer)
         return answer
 

@@ -85,7 +85,9 @@ class TopContentsAnswer(BaseModel):
     content_ids: list[int]
     user_embedding: list[float] = Field(description="Mean of the vectors of the last 10 contents, × 0.9 per hour.")
     model_name: str
-    impression_id: str | None
+    impression_id: str | None = Field(
+        description="Name it in the interactions that follow; null: MOARD_SERVING_TOP_CONTENTS_IMPRESSIONS is 0."
+    )
     snapshot_version: int
     degraded: list[str] = Field(description=_DEGRADED)
 

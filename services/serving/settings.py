@@ -86,6 +86,11 @@ class Settings(HttpSettings):
     serving_impression_deadline_ms: PositiveInt = Field(
         10_000, description="Milliseconds the broker may take for an impression; later it is lost, and counted."
     )
+    serving_top_contents_impressions: bool = Field(
+        True,
+        description="0 keeps predict/top-contents out of the event log: for a backend that never names impression ids, "
+        "and whose tables training tasks stream. Its rankings would be learned twice, once without clicks.",
+    )
     serving_drain_ms: PositiveInt = Field(
         5_000, description="Milliseconds after SIGTERM for running requests, and again for impressions still waiting."
     )

@@ -44,6 +44,16 @@ async def test_six_of_the_request_once_each(world: WorldFactory) -> None:
     assert (found["snapshot_version"], found["degraded"]) == (1_000, [])
 
 
+async def test_impressions_can_be_left_to_the_backends_tables(world: WorldFactory) -> None:
+    async with world(store=legacy_store(), serving_top_contents_impressions=False) as w:
+        await w.publish(content_ids=tuple(range(1, 11)))
+        found = await top(w, list(range(1, 11)))
+        assert (len(found["content_ids"]), found["impression_id"]) == (6, None)
+        ranked = (await w.client.post("/api/v1/rank", json={"user_id": ANN, "candidates": [1, 2]})).json()
+        (logged,) = await w.impressions(1)
+    assert logged.event_id == ranked["impression_id"]
+
+
 async def test_best_first(world: WorldFactory) -> None:
     async with world(store=legacy_store(), serving_greedy=True) as w:
         await w.publish(content_ids=tuple(range(1, 11)))

@@ -24,6 +24,7 @@ class JoinMetrics:
         self._metrics = metrics
         self._shown = self._counts()
         self._judged = self._shown
+        self._stale = False
         self._counters: dict[str, Counter] = {
             "impressions": metrics.impressions,
             "duplicate_impressions": metrics.duplicate_impressions,
@@ -50,9 +51,11 @@ class JoinMetrics:
         if impressions >= _STALE_WINDOW:
             stale = (counts["stale_history"] - self._judged["stale_history"]) / impressions > _STALE_SHARE
             self._metrics.health.alarm.labels("stale_history").set(stale)
-            if stale:
+            if stale and not self._stale:
                 log.error("learning.alarm", alarm="stale_history", remedy=STALE_REMEDY)
-            self._judged = counts
+            elif self._stale and not stale:
+                log.info("learning.alarm_over", alarm="stale_history")
+            self._judged, self._stale = counts, stale
 
     def _counts(self) -> Tally[str]:
         """Return the tallies as counters that only rise and still add up.

@@ -4,6 +4,7 @@ from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
+from structlog.testing import capture_logs
 
 from libs.adapters.health_metrics import ALARMS
 from libs.adapters.telemetry import LearnerMetrics
@@ -103,7 +104,13 @@ def test_histories_that_lack_what_was_acknowledged_raise_an_alarm() -> None:
         shown.show()
         return registry.get_sample_value("moard_learner_alarm", {"alarm": "stale_history"})
 
-    assert alarm_after(999, 500) == 0  # too few to judge
-    assert alarm_after(1, 0) == 1
-    assert alarm_after(1_000, 9) == 0
-    assert alarm_after(1_000, 11) == 1
+    with capture_logs() as logs:
+        assert alarm_after(999, 500) == 0  # too few to judge
+        assert alarm_after(1, 0) == 1
+        assert alarm_after(1_000, 900) == 1
+        assert alarm_after(1_000, 9) == 0
+        assert alarm_after(1_000, 9) == 0
+        assert alarm_after(1_000, 11) == 1
+    said = [(entry["event"], entry["log_level"]) for entry in logs]
+    began, over = ("learning.alarm", "error"), ("learning.alarm_over", "info")
+    assert said == [began, over, began]  # not once for each thousand

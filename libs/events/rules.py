@@ -27,7 +27,10 @@ _ROUNDING = 1e-6
 def check_interaction(event: Interaction) -> None:
     """Raise ``BadEvent`` when a field that this kind needs is missing."""
     for group in REQUIRED[event.kind]:
-        if all(getattr(event, name) in (None, ()) for name in group):
+        for name in group:
+            if getattr(event, name) not in (None, ()):
+                break
+        else:
             raise _bad(group[0], f"an interaction of kind {event.kind!r} needs {' or '.join(group)}")
 
 

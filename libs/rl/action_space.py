@@ -69,13 +69,7 @@ class ActionSpace:
 
     def ensure(self, ids: Sequence[int]) -> Int32[np.ndarray, "K"]:
         """Return the index of each id; one never seen gets the next index and a zero vector."""
-        found = self.index(ids)
-        if found.all():
-            return found
-        for content_id in ids:
-            if content_id not in self._index:
-                self._add(content_id)
-        return self.index(ids)
+        return np.array([self.at(content_id) for content_id in ids], np.int32)
 
     def at(self, content_id: int) -> int:
         """Return the index of one id, the next one at first sight."""

@@ -1,5 +1,7 @@
 """How often each content was consumed, and the zero point of its logarithm, kept as rows come in."""
 
+import math
+
 import numpy as np
 
 
@@ -28,4 +30,4 @@ class Popularity:
         new = max(0, old + change)
         self.consumptions[content] = new
         self.total += new - old
-        self.weighted += float(new * np.log1p(new) - old * np.log1p(old))
+        self.weighted += new * math.log1p(new) - old * math.log1p(old)

@@ -154,7 +154,9 @@ class Replay:
         for name, value in terms.items():
             at = TERMS.index(name)
             # By magnitude, so that neither order nor repetition matters and a negative term counts at all.
-            row[at] = max(row[at], min(max(value, -_TERM_LIMIT), _TERM_LIMIT), key=lambda x: (abs(x), x))
+            old, new = float(row[at]), min(max(value, -_TERM_LIMIT), _TERM_LIMIT)
+            if (abs(new), new) > (abs(old), old):
+                row[at] = new
         first = choice and not self.columns["chosen"][slot, position]
         self.columns["chosen"][slot, position] |= choice
         if first:
@@ -273,13 +275,16 @@ class Replay:
 
     def _write(self, slot: int, key: int, row: NewRow) -> None:
         columns = self.columns
-        for name in _FIELDS:
-            columns[name][slot] = 0
+        if self.inserted > self.capacity:  # nothing else has lain here otherwise
+            for column in columns.values():
+                column[slot] = 0
         columns["key"][slot], columns["continuation"][slot], columns["user"][slot] = key, _NO_SERIAL, row.user
         past, shown, logged = len(row.history[:HISTORY]), len(row.slate[:SLATE]), len(row.log_propensities[:SLATE])
         columns["history"][slot, :past] = row.history[:HISTORY]
-        hours = np.asarray(row.history_age_s[:HISTORY], np.float64) / 3600
-        columns["age_h"][slot, :past] = np.minimum(np.maximum(hours, 0), _OLDEST_AGE_H)
+        hours = np.array(row.history_age_s[:HISTORY], np.float64)
+        hours /= 3600
+        np.maximum(hours, 0, out=hours)
+        columns["age_h"][slot, :past] = np.minimum(hours, _OLDEST_AGE_H, out=hours)
         if row.context is not None:
             columns["context"][slot] = row.context
         columns["slate"][slot, :shown] = row.slate[:SLATE]

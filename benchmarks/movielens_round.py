@@ -30,7 +30,8 @@ from examples.movielens.protocol import (
     turns,
 )
 from libs.rl.agent import Agent
-from libs.rl.slates import Rule
+from libs.rl.settings import AgentSettings
+from libs.rl.slates import Exploration, Rule
 
 SEEDS = 3
 SHORT_TURNS = 6_000
@@ -62,16 +63,22 @@ class Pooled:
         return {name: np.concatenate(parts) for name, parts in complete.items()}, np.concatenate(self.user_ids)
 
 
-def run_protocol(bench: Bench, data: MovieLens, negatives: Negatives) -> None:
+def run_protocol(
+    bench: Bench,
+    data: MovieLens,
+    negatives: Negatives,
+    settings: AgentSettings = SETTINGS,
+    exploration: Exploration = EXPLORATION,
+) -> None:
     """Record the protocol of rl.md §9 with one kind of negatives, for each seed and for all together.
 
     The myopic twins play the first seed alone: they answer to no target here.
     """
-    announce(bench)
+    announce(bench, settings, exploration)
     pooled = Pooled()
     for seed in seeds(bench):
         stream = turns(data.ratings, negatives, seed)[: SHORT_TURNS if bench.short else None]
-        clicks = clicks_of_all(bench, data, stream, seed, twins=seed == bench.seed)
+        clicks = clicks_of_all(bench, data, stream, seed, seed == bench.seed, settings, exploration)
         for name, series in clicks.items():
             for number, mean in enumerate(by_fifths(series), start=1):
                 bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // FIFTHS, seed)
@@ -81,10 +88,10 @@ def run_protocol(bench: Bench, data: MovieLens, negatives: Negatives) -> None:
     record_pooled(bench, pooled, "last fifth")
 
 
-def announce(bench: Bench) -> None:
+def announce(bench: Bench, settings: AgentSettings = SETTINGS, exploration: Exploration = EXPLORATION) -> None:
     """Say which settings differ from the defaults, and keep torch to one thread."""
     torch.set_num_threads(1)
-    bench.note(f"{differences(SETTINGS)}; {EXPLORATION}; a new snapshot each {REFRESH_UPDATES} updates")
+    bench.note(f"{differences(settings)}; {exploration}; a new snapshot each {REFRESH_UPDATES} updates")
     bench.note(f"factorisation: implicit's ALS, {FactorisationSettings()}, and regularisation as named")
 
 
@@ -94,7 +101,13 @@ def seeds(bench: Bench) -> range:
 
 
 def clicks_of_all(
-    bench: Bench, data: MovieLens, stream: Sequence[Turn], seed: int, twins: bool = True
+    bench: Bench,
+    data: MovieLens,
+    stream: Sequence[Turn],
+    seed: int,
+    twins: bool = True,
+    settings: AgentSettings = SETTINGS,
+    exploration: Exploration = EXPLORATION,
 ) -> dict[str, NDArray[np.float64]]:
     """Return the clicks of each request for every ranker, on one stream; ``twins`` are moard's myopic forms."""
     texts = text_vectors(data.contents)
@@ -102,16 +115,16 @@ def clicks_of_all(
     def shown(name: str) -> Iterator[Turn]:
         return bench.progress(stream, f"{name}, seed {seed}", total=len(stream))
 
-    def agent(name: str, gamma: float = SETTINGS.gamma, rule: Rule = "value") -> NDArray[np.float64]:
-        ranker = Play(Agent(replace(SETTINGS, gamma=gamma), VECTOR_SIZE, seed), rule, seed=seed)
+    def agent(name: str, gamma: float = settings.gamma, rule: Rule = "value") -> NDArray[np.float64]:
+        ranker = Play(Agent(replace(settings, gamma=gamma), VECTOR_SIZE, seed), rule, exploration, seed)
         ranker.put_contents(texts)
         return ranker.through(shown(name))
 
     users, contents = int(data.ratings.user_ids.max()) + 1, max(texts) + 1
 
     def factorisation(name: str, regularisation: float) -> NDArray[np.float64]:
-        settings = FactorisationSettings(regularisation=regularisation)
-        return play(Factorisation(users, contents, settings, seed), shown(name))
+        rival = Factorisation(users, contents, FactorisationSettings(regularisation=regularisation), seed)
+        return play(rival, shown(name))
 
     return {
         "random": random_clicks(stream),

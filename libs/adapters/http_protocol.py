@@ -115,6 +115,6 @@ class _Gathered:
         return getattr(self._transport, name)
 
     def _send(self) -> None:
-        if self._parts:
+        if self._parts and not self._transport.is_closing():  # the client may have left since
             self._transport.write(b"".join(self._parts))
-            self._parts.clear()
+        self._parts.clear()

@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from starlette.responses import StreamingResponse
 
-from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol
+from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol, _Gathered
 from libs.adapters.http_settings import Limits
 from tests.unit.adapters.edge import Edged
 
@@ -146,6 +146,17 @@ async def test_an_answer_is_one_write() -> None:
         said = await send(port, request, wait_for_close=False)
     assert said.startswith(b"HTTP/1.1 200 OK")
     writes[0].assert_called_once_with(said)
+
+
+async def test_what_was_written_to_a_client_that_has_left_is_dropped() -> None:
+    transport = Mock(is_closing=Mock(return_value=False))
+    gathered = _Gathered(transport, asyncio.get_running_loop())
+    gathered.write(b"a")
+    await asyncio.sleep(0)
+    gathered.write(b"b")
+    transport.is_closing.return_value = True
+    await asyncio.sleep(0)
+    transport.write.assert_called_once_with(b"a")
 
 
 async def test_what_follows_in_another_turn_is_sent_by_then() -> None:

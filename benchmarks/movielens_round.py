@@ -78,7 +78,8 @@ def run_protocol(
     pooled = Pooled()
     for seed in seeds(bench):
         stream = turns(data.ratings, negatives, seed)[: SHORT_TURNS if bench.short else None]
-        clicks = clicks_of_all(bench, data, stream, seed, seed == bench.seed, settings, exploration)
+        twins = seed == bench.seed
+        clicks = clicks_of_all(bench, data, stream, seed, twins=twins, settings=settings, exploration=exploration)
         for name, series in clicks.items():
             for number, mean in enumerate(by_fifths(series), start=1):
                 bench.record(name, f"clicks per request, fifth {number}", mean, "clicks", len(series) // FIFTHS, seed)

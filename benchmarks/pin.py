@@ -22,6 +22,7 @@ CATALOGUES: Final = (5_000, 50_000)
 CLIENTS: Final = 8
 CHANGES: Final = 12
 WATCHED_S: Final = 2.5
+OBEYED_S: Final = 2.3  # what comes later may be followed by another one that nobody saw
 NAMES: Final = ("tuesday", "wednesday")
 
 
@@ -62,22 +63,21 @@ async def _changes(bench: Bench, environment: dict[str, str], url: str, catalogu
 
 async def _change(client: aiohttp.ClientSession, name: str, version: int) -> float:
     """Return when the last answer from another snapshot came, in seconds after the change was asked for."""
-    started, last, answers = time.perf_counter(), 0.0, 0
+    started, last = time.perf_counter(), 0.0
 
     async def ask() -> None:
-        nonlocal last, answers
+        nonlocal last
         body = {"user_id": "somebody", "candidates": list(range(36))}
         while time.perf_counter() - started < WATCHED_S:
             answer = await _json(client, "POST", "rank", json=body)
-            answers += 1
             if answer["snapshot_version"] != version:
                 last = time.perf_counter() - started
 
     clients = [asyncio.create_task(ask()) for _ in range(CLIENTS)]
     await _json(client, "POST", f"model/change?model_name={name}")
     await asyncio.gather(*clients)
-    if not last < WATCHED_S - 0.2:
-        raise RuntimeError(f"{name} was not obeyed within {WATCHED_S} s ({answers} answers)")
+    if last > OBEYED_S:
+        raise RuntimeError(f"{name} was not obeyed within {OBEYED_S} s")
     return last
 
 

@@ -30,7 +30,7 @@ class GuardedProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a first request, not for ever; nor for a client to take what is sent to it."""
         super().connection_made(transport)
-        self.transport = _Gathered(transport, self.loop)  # type: ignore[assignment]
+        self.transport = _Corked(transport, self.loop)  # type: ignore[assignment]
         connection = transport.get_extra_info("socket")
         if connection is not None and connection.family in (socket.AF_INET, socket.AF_INET6) and _USER_TIMEOUT:
             connection.setsockopt(socket.IPPROTO_TCP, _USER_TIMEOUT, int(1_000 * self.untaken_s))
@@ -88,7 +88,7 @@ class GuardedProtocol(HttpToolsProtocol):
             self.transport.close()
 
 
-class _Gathered:
+class _Corked:
     """A transport that sends what is written in one turn of the loop at once: an answer's head with its body.
 
     uvicorn writes them one after the other, and uvloop hands each to the kernel: two packets, and a reader woken twice.

@@ -10,12 +10,13 @@ from starlette.responses import Response
 from libs.adapters.access import Callers
 from libs.adapters.http import install_edges
 from services.serving.assembly import Serving
-from services.serving.bodies import DEGRADED, PREFIX, answer
+from services.serving.bodies import DEGRADED, answer
 from services.serving.console.routes import install_console
 from services.serving.embeddings import embeddings
 from services.serving.model_routes import model_routes
 from services.serving.predictions import predictions
 from services.serving.rankings import rankings
+from services.serving.routing import PREFIX
 from services.serving.schemas import Message
 from services.serving.training_tasks import training
 

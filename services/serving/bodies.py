@@ -1,33 +1,18 @@
 """Reading bodies and writing answers: parsed once, straight from and to bytes."""
 
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 
 import orjson
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.routing import APIRoute
 from pydantic import BaseModel, ValidationError
 from starlette.responses import Response
 
 BodyT = TypeVar("BodyT", bound=BaseModel)
 
-PREFIX: Final = "/api/v1"
-
 DEGRADED: Final = "Moard-Degraded"
 """Header of an answer that had to do without a part: the reasons, separated by commas. Absent when nothing is away."""
-
-
-class Direct(APIRoute):
-    """A route whose endpoint takes the request and returns the response: nothing is injected, nothing is converted.
-
-    For the calls of every page view: FastAPI's own way to the endpoint and back takes 20 µs.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the endpoint itself."""
-        endpoint: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
-        return endpoint
 
 
 async def read(request: Request, cls: type[BodyT]) -> BodyT:

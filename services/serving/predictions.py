@@ -3,8 +3,9 @@
 from fastapi import APIRouter, HTTPException, Request
 from starlette.responses import Response
 
-from services.serving.bodies import PREFIX, Direct, answer, documented, read, refusal
+from services.serving.bodies import answer, documented, read, refusal
 from services.serving.model_watcher import ModelWatcher
+from services.serving.routing import PREFIX, Direct
 from services.serving.schemas import BulkAnswer, BulkRequest
 from services.serving.vectors import BadVector, from_body, from_json, from_octets
 

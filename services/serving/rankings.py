@@ -10,11 +10,12 @@ from starlette.responses import Response
 from libs.adapters.ports import Visit
 from libs.events.schema import MAX_HISTORY
 from services.serving import recommender
-from services.serving.bodies import DEGRADED, PREFIX, Direct, answer, documented, read
+from services.serving.bodies import DEGRADED, answer, documented, read
 from services.serving.contents import Contents
 from services.serving.proposer import SEEN
 from services.serving.ranking import Ranking
 from services.serving.recommender import Recommender
+from services.serving.routing import PREFIX, Direct
 from services.serving.schemas import (
     TOP_CONTENTS,
     RankAnswer,

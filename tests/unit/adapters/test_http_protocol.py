@@ -9,7 +9,7 @@ import pytest
 import uvicorn
 from starlette.responses import StreamingResponse
 
-from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol, _Gathered
+from libs.adapters.http_protocol import HEAD_MAX_BYTES, GuardedProtocol, _Corked
 from libs.adapters.http_settings import Limits
 from tests.unit.adapters.edge import Edged
 
@@ -48,6 +48,12 @@ async def send(port: int, *pieces: bytes, wait_for_close: bool = True) -> bytes:
         return b"reset"
     finally:
         writer.close()
+
+
+def stream_first(edged: Edged, path: str, content: AsyncIterator[bytes]) -> None:
+    """Answer a path with a stream, before the stand's own route for everything."""
+    edged.app.get(path)(lambda: StreamingResponse(content))
+    edged.app.router.routes.insert(0, edged.app.router.routes.pop())
 
 
 @pytest.mark.parametrize(
@@ -150,10 +156,10 @@ async def test_an_answer_is_one_write() -> None:
 
 async def test_what_was_written_to_a_client_that_has_left_is_dropped() -> None:
     transport = Mock(is_closing=Mock(return_value=False))
-    gathered = _Gathered(transport, asyncio.get_running_loop())
-    gathered.write(b"a")
+    corked = _Corked(transport, asyncio.get_running_loop())
+    corked.write(b"a")
     await asyncio.sleep(0)
-    gathered.write(b"b")
+    corked.write(b"b")
     transport.is_closing.return_value = True
     await asyncio.sleep(0)
     transport.write.assert_called_once_with(b"a")
@@ -168,8 +174,7 @@ async def test_what_follows_in_another_turn_is_sent_by_then() -> None:
         yield b"second"
 
     async with served(GuardedProtocol) as (edged, port):
-        edged.app.get("/halves")(lambda: StreamingResponse(halves()))
-        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        stream_first(edged, "/halves", halves())
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"GET /halves HTTP/1.1\r\nhost: x\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
@@ -189,8 +194,7 @@ async def test_whoever_writes_much_without_a_pause_is_held_back() -> None:
             yield b"x" * 1_000
 
     async with served(GuardedProtocol) as (edged, port):
-        edged.app.get("/plenty")(lambda: StreamingResponse(plenty()))
-        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        stream_first(edged, "/plenty", plenty())
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.write(b"GET /plenty HTTP/1.1\r\nhost: x\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
@@ -242,8 +246,7 @@ async def test_a_client_that_takes_nothing_is_hung_up_on() -> None:
             ended.set()
 
     async with served(Untaken) as (edged, port):
-        edged.app.get("/endless")(lambda: StreamingResponse(endless()))
-        edged.app.router.routes.insert(0, edged.app.router.routes.pop())
+        stream_first(edged, "/endless", endless())
         _, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
         writer.write(b"GET /endless HTTP/1.1\r\nhost: x\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):

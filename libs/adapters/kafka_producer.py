@@ -186,7 +186,7 @@ async def _connect(broker: Broker) -> AIOKafkaProducer:
         acks="all",
         enable_idempotence=True,
         max_batch_size=131_072,
-        compression_type="lz4",
+        compression_type="zstd",
         request_timeout_ms=REQUEST_TIMEOUT_MS,
     )
     try:

@@ -10,8 +10,9 @@ from typing import Final, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from libs.rl.logged_slates import LoggedSlates, prefix_log_probabilities, standardised
+from libs.rl.logged_slates import LoggedSlates, prefix_log_probabilities
 from libs.rl.off_policy import RewardModel, Tally, tally
+from libs.rl.slates import standardised
 
 CANDIDATES: Final = 30
 SIZE: Final = 5

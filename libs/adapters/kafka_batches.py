@@ -14,7 +14,8 @@ from aiokafka.errors import KafkaError, KafkaTimeoutError, ProducerClosed
 
 from libs.adapters.ports import Outgoing, TopicPartition
 
-_LINGER_S: Final = 0.005  # one batch for what arrives together; well below any deadline
+LINGER_S: Final = 0.005
+"""How long a batch waits for more: one for what arrives together, well below any deadline."""
 
 Delivery = asyncio.Future[int]
 """The offset after a batch, once the broker has acknowledged it; its exception says why it never will.
@@ -37,11 +38,14 @@ class Batches:
     ----------
     ttl_s
         A batch that waited longer is given up before it is sent. What aiokafka has taken has a limit of its own.
+    linger_s
+        How long a batch waits for more.
     """
 
-    def __init__(self, producer: AIOKafkaProducer, ttl_s: float) -> None:
+    def __init__(self, producer: AIOKafkaProducer, ttl_s: float, linger_s: float = LINGER_S) -> None:
         self.producer = producer
         self._ttl_s = ttl_s
+        self._linger_s = linger_s
         self._lanes: dict[TopicPartition, deque[_Batch]] = {}
         self._tasks: dict[TopicPartition, asyncio.Task[None]] = {}
         self._partitions: dict[str, int] = {}
@@ -84,7 +88,7 @@ class Batches:
             while lane:
                 batch = lane[0]
                 if len(lane) == 1:  # nothing behind it, so there is room in it
-                    await asyncio.sleep(batch.since_s + _LINGER_S - loop.time())
+                    await asyncio.sleep(batch.since_s + self._linger_s - loop.time())
                 batch.builder.close()
                 if loop.time() - batch.since_s > self._ttl_s:
                     _fail(batch.delivery, KafkaTimeoutError("waited too long to be sent"))

@@ -12,7 +12,7 @@ import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 
-from libs.adapters.kafka_batches import Batches, Delivery
+from libs.adapters.kafka_batches import LINGER_S, Batches, Delivery
 from libs.adapters.kafka_broker import Broker, broker_of
 from libs.adapters.kafka_logs import limit_kafka_logs
 from libs.adapters.ports import Outgoing, Place, TopicPartition
@@ -31,7 +31,7 @@ _partition_of = lru_cache(maxsize=65_536)(partition_of)
 
 
 class KafkaProducer:
-    """Idempotent producer with ``acks=all``, lz4 and a deadline for each append.
+    """Idempotent producer with ``acks=all``, zstd and a deadline for each append.
 
     A record not acknowledged by its deadline may still be appended later (an idempotent send is never withdrawn), so
     readers drop duplicates by event id.
@@ -41,12 +41,17 @@ class KafkaProducer:
     max_pending_bytes
         Bound of what is handed over and not acknowledged. Beyond it ``append`` answers False at once: an outage must
         not fill the memory.
+    linger_s
+        How long a record may wait for others of its partition. Longer batches cost less.
     """
 
-    def __init__(self, broker: Broker | str, max_pending_bytes: int = 32 * 1024 * 1024) -> None:
+    def __init__(
+        self, broker: Broker | str, max_pending_bytes: int = 32 * 1024 * 1024, linger_s: float = LINGER_S
+    ) -> None:
         limit_kafka_logs()
         self._broker = broker_of(broker)
         self._max_pending_bytes = max_pending_bytes
+        self._linger_s = linger_s
         self._batches: Batches | None = None
         self._broken: Batches | None = None
         self._renewal = asyncio.Lock()
@@ -154,7 +159,7 @@ class KafkaProducer:
             return self._batches
         async with self._renewal:
             if self._batches is None or self._batches is self._broken:
-                fresh = Batches(await _connect(self._broker), ttl_s=REQUEST_TIMEOUT_MS / 1_000)
+                fresh = Batches(await _connect(self._broker), REQUEST_TIMEOUT_MS / 1_000, self._linger_s)
                 if self._batches is not None:
                     self._close_later(self._batches)
                 self._batches = fresh

@@ -228,8 +228,7 @@ class SnapshotStore(Protocol):
         """Close the connection."""
 
 
-@dataclass(frozen=True, slots=True)
-class Visit:
+class Visit(NamedTuple):
     """One entry of a user's history. ``timestamp_ms`` is event time."""
 
     event_id: str

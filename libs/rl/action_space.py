@@ -1,6 +1,7 @@
 """Contents by dense index: ids, text vectors and hidden flags in arrays that grow."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
+from itertools import repeat
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int32, Int64
@@ -62,10 +63,9 @@ class ActionSpace:
         """Contents with a text vector other than zero."""
         return self.inverse_norm > 0
 
-    def index(self, ids: Sequence[int]) -> Int32[np.ndarray, "K"]:
+    def index(self, ids: Collection[int]) -> Int32[np.ndarray, "K"]:
         """Return the index of each id, 0 where it is unknown."""
-        get = self._index.get
-        return np.array([get(content_id, PADDING) for content_id in ids], np.int32)
+        return np.fromiter(map(self._index.get, ids, repeat(PADDING)), np.int32, len(ids))
 
     def ensure(self, ids: Sequence[int]) -> Int32[np.ndarray, "K"]:
         """Return the index of each id; one never seen gets the next index and a zero vector."""

@@ -11,7 +11,8 @@ from typing import Final, Literal, Protocol, TypeAlias, runtime_checkable
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from libs.rl.slates import FLAT, Exploration, log_probabilities
+from libs.rl import slates
+from libs.rl.slates import Exploration, log_probabilities
 
 Exclusion: TypeAlias = Literal["external", "greedy", "unlogged"]
 EXCLUSIONS: Final = ("external", "greedy", "unlogged")
@@ -110,11 +111,9 @@ def policies(logged: LoggedSlates) -> dict[str, Float64[np.ndarray, "B N"]]:
 def prefix_log_probabilities(
     logged: LoggedSlates, temperature: Float64[np.ndarray, "B"], epsilon: Float64[np.ndarray, "B"]
 ) -> Float64[np.ndarray, "B N"]:
-    """Return ``slates.log_probabilities`` of many slates at once, 0 beyond a slate; equal within 1e-4 by a test."""
-    with np.errstate(divide="ignore"):  # ε at 0 or 1 leaves one arm: log 0 is the right weight of the other
-        policy = np.log1p(-epsilon)[:, None] + _plackett_luce(logged, temperature)
-        uniform = np.log(epsilon)[:, None] + _uniform(logged)
-    return np.where(logged.shown, np.minimum(np.logaddexp(policy, uniform), 0.0), 0.0)
+    """Return ``slates.log_probabilities`` of many slates at once, 0 beyond a slate."""
+    both = slates.mixture(_plackett_luce(logged, temperature), _uniform(logged), epsilon[:, None])
+    return np.where(logged.shown, both, 0.0)
 
 
 def largest_difference(logged: LoggedSlates) -> float:
@@ -133,42 +132,9 @@ def difference(logged: Logged) -> float:
 
 
 def _uniform(logged: LoggedSlates) -> Float64[np.ndarray, "B N"]:
-    left = logged.counts[:, None] - np.arange(logged.positions.shape[1])
-    return -np.cumsum(np.log(np.where(logged.shown, left, 1)), axis=1)
+    return slates.uniform_log_probabilities(logged.counts, logged.positions)
 
 
 def _plackett_luce(logged: LoggedSlates, temperature: Float64[np.ndarray, "B"]) -> Float64[np.ndarray, "B N"]:
-    shown = logged.shown
-    logits, valid = standardised(logged.scores, logged.counts)
-    logits /= temperature[:, None]
-    taken = np.where(shown, np.take_along_axis(logits, np.where(shown, logged.positions, 0), axis=1), -np.inf)
-    largest = logits.max(axis=1, keepdims=True, initial=0.0)
-    logits -= largest
-    mass = np.exp(logits, out=logits)
-    mass *= valid
-    rows, columns = np.nonzero(shown)
-    mass[rows, logged.positions[rows, columns]] = 0.0
-    with np.errstate(divide="ignore"):
-        left_over = np.log(mass.sum(axis=1, keepdims=True)) + largest
-    # The mass left at each position is summed up from the contents not drawn, never by subtraction.
-    left = np.logaddexp.accumulate(np.concatenate([left_over, taken[:, ::-1]], axis=1), axis=1)[:, 1:][:, ::-1]
-    steps = np.zeros(shown.shape)
-    np.subtract(taken, left, out=steps, where=shown)
-    return np.cumsum(steps, axis=1)
-
-
-def standardised(
-    scores: Float32[np.ndarray, "B K"], counts: Int64[np.ndarray, "B"]
-) -> tuple[Float64[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
-    """Return each row's scores at mean 0 and root mean square 1, 0 beyond its candidates, and where those are."""
-    valid = np.arange(scores.shape[1]) < counts[:, None]
-    centred = scores.astype(np.float64)
-    least = FLAT * np.abs(scores).max(axis=1, keepdims=True)
-    centred -= centred.sum(axis=1, keepdims=True) / counts[:, None]
-    centred *= valid
-    spread = np.maximum(centred.max(axis=1, keepdims=True), -centred.min(axis=1, keepdims=True))
-    flat = spread <= least
-    centred /= np.where(flat, 1.0, spread)  # first to unit size: the square of a large score may overflow
-    root = np.sqrt(np.einsum("bk,bk->b", centred, centred)[:, None] / counts[:, None])
-    centred /= np.where(flat, np.inf, root)
-    return centred, valid
+    logits, valid = slates.standardised(logged.scores, logged.counts)
+    return slates.policy_log_probabilities(logits / temperature[:, None], valid, logged.positions)

@@ -5,9 +5,8 @@ from typing import Final
 import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int64
 
-from libs.rl.logged_slates import standardised
 from libs.rl.prequential import choice_probabilities
-from libs.rl.slates import Consumption
+from libs.rl.slates import Consumption, standardised
 
 DRAWS: Final = 8
 """Slates drawn to approximate an expectation; its noise is unbiased and averages out over requests."""

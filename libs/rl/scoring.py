@@ -7,7 +7,9 @@ weights, as each pass over [K, hidden] counts:
 - relu(g·x + b) = |g|·(max(±x, −b/|g|) + b/|g|): signs go into the weights before, |g| and b into those behind.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 import numpy as np
 from jaxtyping import Float32, Int32, Int64
@@ -22,6 +24,7 @@ from libs.rl.transitions import State
 NORM_EPSILON = 1e-5
 _NORMS = ("norm_1", "norm_2", "value_norm")
 _LEAST_GAIN = 1e-6  # instead of 0, by which nothing can be divided: the error stays below single precision
+_LEAST_LENGTH = 1e-12  # as torch's normalize has it
 _CHUNK = 4_096  # contents taken in at once: temporaries of 2 MB beside tables of 40, not of 25
 _SANE = 1e6  # larger scores come from a diverged network: their standardised form is rounding noise
 
@@ -81,22 +84,31 @@ class Scorer:
 
     def score(self, state: State, indices: Int32[np.ndarray, "K"]) -> Scores:
         """Return advantage and choice logit of each candidate and the values of the user."""
-        user, ids = self._user(state)
-        first, tower, mixed = self._user_products(user)
+        return self.score_all([(state, indices)])[0]
+
+    def score_all(self, asked: Sequence[tuple[State, Int32[np.ndarray, "_"]]]) -> list[Scores]:
+        """Return the scores of several requests, in order: a pass over all of them costs little more than over one."""
+        users, ids = self._users([state for state, _ in asked])
+        first, tower, mixed = self._user_products(users)
+        indices = np.concatenate([indices for _, indices in asked])
+        ends = list(accumulate(len(indices) for _, indices in asked))
+        own = [slice(end - len(indices), end) for end, (_, indices) in zip(ends, asked, strict=True)]
         half = self._half.take(indices, axis=0)
-        half += first
+        for pairs, of_user in zip(own, first, strict=True):
+            half[pairs] += of_user
         heads = self._joint(half)
-        # The bias rides along as a last column of ones: one product gives both id terms.
-        extra = np.zeros((len(ids) + 1, 2), np.float32)
-        extra[:-1, 0], extra[:-1, 1], extra[-1, 1] = mixed, ids, 1.0
-        heads += self._content_rows.take(indices, axis=0) @ extra
-        u, n, a_empty = self._values(tower).tolist()
-        return Scores(heads[:, 0], heads[:, 1], u, n, a_empty)
+        rows = self._content_rows.take(indices, axis=0)
+        learned, terms = rows[:, :-1], np.stack([mixed, ids], axis=2)
+        heads[:, 1] += rows[:, -1]
+        for pairs, of_user in zip(own, terms, strict=True):
+            heads[pairs] += learned[pairs] @ of_user
+        values = self._values(tower).tolist()
+        return [Scores(heads[pairs, 0], heads[pairs, 1], *value) for pairs, value in zip(own, values, strict=True)]
 
     def parts(self, state: State, indices: Int32[np.ndarray, "K"]) -> Parts:
         """Return what the advantage and choice logit of each candidate are made of. Slower than ``score``."""
-        user, ids = self._user(state)
-        first, _, mixed = self._user_products(user)
+        users, (ids,) = self._users([state])
+        first, _, (mixed,) = self._user_products(users)
         heads = self._joint(self._half.take(indices, axis=0) + first)
         learned, bias = np.hsplit(self._content_rows.take(indices, axis=0), [len(ids)])
         rows = self._rows_of(self._space, indices)
@@ -107,13 +119,13 @@ class Scorer:
         self, user_vector: Float32[np.ndarray, "D"], content_vectors: Float32[np.ndarray, "K D"]
     ) -> Float32[np.ndarray, "K"]:
         """Return N(u) + A(u, c) from vectors alone: nothing learned from ids, empty context."""
-        user = np.zeros(self._user_in.shape[1], np.float32)
-        user[: len(user_vector)] = _unit(user_vector)
+        user = np.zeros((1, self._user_in.shape[0]), np.float32)
+        user[0, : len(user_vector)] = _unit(user_vector)
         unseen = np.zeros((len(content_vectors), self._content_ids_in.shape[0]), np.float32)
         unseen[:, -1] = -self._centre
         first, tower, _ = self._user_products(user)
         half = _unit(content_vectors) @ self._content_text_in + unseen @ self._content_ids_in + self._bias_1
-        total: np.ndarray = self._joint(half + first)[:, 0] + self._values(tower)[1]
+        total: np.ndarray = self._joint(half + first)[:, 0] + self._values(tower)[0, 1]
         return total.astype(np.float32)
 
     def canary(self) -> None:
@@ -143,13 +155,14 @@ class Scorer:
         mix = np.zeros((self.snapshot.id_size, w["user_in.weight"].shape[1]), np.float32)
         mix[:, text : text + len(mix)] = w["mix.weight"].T
         own = norm_1.before(w["user_in.weight"]), norm_v.before(w["value_in.weight"]), mix
-        self._user_in = np.concatenate(own)
+        self._user_in = np.ascontiguousarray(np.concatenate(own).T)
         self._value_bias = norm_v.before(w["value_in.bias"])
         middle, bias = norm_1.behind(w["middle.weight"], w["middle.bias"])
         self._middle, self._bias_2 = np.ascontiguousarray(norm_2.before(middle).T), norm_2.before(bias)
         heads, self._heads_bias = norm_2.behind(w["heads.weight"], w["heads.bias"])
         self._heads = np.ascontiguousarray(heads.T)
-        self._value_out, self._value_out_bias = norm_v.behind(w["value_out.weight"], w["value_out.bias"])
+        value_out, self._value_out_bias = norm_v.behind(w["value_out.weight"], w["value_out.bias"])
+        self._value_out = np.ascontiguousarray(value_out.T)
         self._floors = norm_1.floor, norm_2.floor, norm_v.floor
 
     def _reserve(self, size: int) -> None:
@@ -181,26 +194,33 @@ class Scorer:
         half += self._bias_1
         return half
 
-    def _user(self, state: State) -> tuple[np.ndarray, np.ndarray]:
-        """Return the whole input of the user and its id part."""
-        text, at = self.snapshot.vector_size, self.snapshot.vector_size + self.snapshot.id_size
+    def _users(self, states: Sequence[State]) -> tuple[np.ndarray, np.ndarray]:
+        """Return the whole input of each user and its id part."""
         # What is unknown has index 0, whose vectors are zero; what came after the last refresh is unknown.
-        index = self._space.index(state.history[:HISTORY])
+        index, ages_s = np.zeros((len(states), HISTORY), np.int32), np.zeros((len(states), HISTORY))
+        for contents, times_s, state in zip(index, ages_s, states, strict=True):
+            length = len(state.history[:HISTORY])
+            contents[:length] = self._space.index(state.history[:HISTORY])
+            times_s[:length] = state.history_age_s[:HISTORY]
         if len(self._space) > len(self._half):
             index[index >= len(self._half)] = PADDING
-        weights = age_weights(np.array(state.history_age_s[:HISTORY], np.float64))
-        user = np.empty(self._user_in.shape[1], np.float32)
-        user[:text] = _unit(weights @ self._space.vectors.take(index, axis=0))
-        ids = self._user_rows.take(index, axis=0).sum(axis=0)
-        ids /= np.sqrt(np.float32(np.count_nonzero(index) or 1))
-        user[text:at], user[at:] = ids, encode_context(state.context, self._numbers)
-        return user, ids
+        weights = age_weights(ages_s)
+        text, at = self.snapshot.vector_size, self.snapshot.vector_size + self.snapshot.id_size
+        users = np.zeros((len(states), len(self._user_in)), np.float32)
+        users[:, :text] = _unit((weights[:, None] @ self._space.vectors.take(index, axis=0))[:, 0])
+        ids = np.add.reduce(self._user_rows.take(index, axis=0), axis=1)
+        ids /= np.sqrt(np.maximum(np.add.reduce(index > PADDING, axis=1), 1), dtype=np.float32)[:, None]
+        users[:, text:at] = ids
+        for user, state in zip(users, states, strict=True):
+            if state.context:
+                user[at:] = encode_context(state.context, self._numbers)
+        return users, ids
 
-    def _user_products(self, user: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Return the user's share of the joint layer, the first layer of the tower, and P·ids: one product for all."""
+    def _user_products(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return each user's share of the joint layer, the first layer of the tower, and P·ids: one product for all."""
         width = len(self._bias_1)
-        products = self._user_in @ user
-        return products[:width], products[width : 2 * width] + self._value_bias, products[2 * width :]
+        products = users @ self._user_in
+        return products[:, :width], products[:, width : 2 * width] + self._value_bias, products[:, 2 * width :]
 
     def _joint(self, first: np.ndarray) -> np.ndarray:
         """Return the heads of pairs from the sums of their halves, which it overwrites."""
@@ -211,8 +231,7 @@ class Scorer:
         return heads
 
     def _values(self, tower: np.ndarray) -> np.ndarray:
-        hidden = _normalised(tower[None], self._floors[2])[0]
-        values: np.ndarray = self._value_out @ hidden + self._value_out_bias
+        values: np.ndarray = _normalised(tower, self._floors[2]) @ self._value_out + self._value_out_bias
         return values
 
 
@@ -257,6 +276,5 @@ def _normalised(x: np.ndarray, floor: np.ndarray) -> np.ndarray:
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
     wide = vectors.astype(np.float64)  # squares of what single precision holds
-    length = np.sqrt(np.vecdot(wide, wide))[..., None]
-    unit: np.ndarray = vectors / np.where(length > 1e-12, length, 1.0)
-    return unit.astype(np.float32)
+    wide /= np.maximum(np.sqrt(np.vecdot(wide, wide)), _LEAST_LENGTH)[..., None]
+    return wide.astype(np.float32)

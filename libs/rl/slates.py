@@ -1,11 +1,12 @@
 """From scores to a slate, with the exact probability of having chosen it (rl.md §6)."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int, Int64
+from jaxtyping import Bool, Float32, Float64, Int, Int64
 
 Rule: TypeAlias = Literal["value", "a", "p"]
 Consumption: TypeAlias = Literal["multi", "single"]
@@ -16,6 +17,8 @@ DINKELBACH_STEPS: Final = 6
 
 FLAT: Final = 1e-6
 """A spread below this share of the largest score is rounding, not preference."""
+
+_LEAST: Final = -1e300  # instead of -∞, of which nothing can be subtracted
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +122,48 @@ def plackett_luce(
     ValueError
         A score is not finite: a probability of it would be meaningless.
     """
-    if not np.isfinite(scores).all():
+    return plackett_luce_all([scores], exploration, [size], rng)[0]
+
+
+def plackett_luce_all(
+    scores: Sequence[Float32[np.ndarray, "_"]], exploration: Exploration, sizes: Sequence[int], rng: np.random.Generator
+) -> list[Slate]:
+    """Draw a slate for each of several requests, in order; raises as ``plackett_luce`` does."""
+    counts = np.array([len(each) for each in scores], np.int64)
+    padded = np.zeros((len(scores), int(counts.max(initial=0))), np.float32)
+    for row, each in zip(padded, scores, strict=True):
+        row[: len(each)] = each
+    if not np.isfinite(padded).all():
         raise ValueError("scores must be finite")
-    size = min(size, len(scores))
+    lengths = np.minimum(counts, sizes)
     if exploration.greedy:
-        best = np.argsort(-scores, kind="stable")[:size]
-        return Slate(best, scores, np.zeros(size), "greedy")
-    standardised = _standardised(scores)
-    positions, arm = _draw(standardised, exploration, size, rng)
-    return Slate(positions, scores, _mixture_log_probabilities(standardised, positions, exploration), arm)
+        return [_best(each, length) for each, length in zip(scores, lengths.tolist(), strict=True)]
+    logits, valid = standardised(padded, counts)
+    logits /= exploration.temperature
+    uniform = rng.random(len(scores)) < exploration.epsilon
+    positions = _drawn(logits, valid, uniform, lengths, rng)
+    policy, random = policy_log_probabilities(logits, valid, positions), uniform_log_probabilities(counts, positions)
+    log_p = mixture(policy, random, exploration.epsilon)
+    arms: list[Arm] = ["uniform" if drawn else "policy" for drawn in uniform.tolist()]
+    return [
+        Slate(at[:length], each, log_each[:length], arm)
+        for at, each, log_each, length, arm in zip(positions, scores, log_p, lengths.tolist(), arms, strict=True)
+    ]
 
 
-def _draw(
-    standardised: np.ndarray, exploration: Exploration, size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, Arm]:
-    arm: Arm = "uniform" if rng.random() < exploration.epsilon else "policy"
-    keys = rng.gumbel(size=len(standardised))
-    if arm == "policy":
-        keys += standardised / exploration.temperature
-    return np.argsort(-keys, kind="stable")[:size], arm
+def _best(scores: Float32[np.ndarray, "K"], size: int) -> Slate:
+    return Slate(np.argsort(-scores, kind="stable")[:size], scores, np.zeros(size), "greedy")
+
+
+def _drawn(
+    logits: np.ndarray, valid: np.ndarray, uniform: np.ndarray, lengths: np.ndarray, rng: np.random.Generator
+) -> Int64[np.ndarray, "B N"]:
+    """Return positions in the order drawn, -1 where a slate is shorter than the longest."""
+    keys = rng.gumbel(size=logits.shape)
+    np.add(keys, logits, out=keys, where=~uniform[:, None])
+    keys[~valid] = -np.inf
+    positions = np.argsort(-keys, axis=1, kind="stable")[:, : lengths.max(initial=0)]
+    return np.where(np.arange(positions.shape[1]) < lengths[:, None], positions, -1)
 
 
 def log_probabilities(
@@ -150,42 +176,63 @@ def log_probabilities(
     """
     if exploration.greedy:
         return np.zeros(len(positions))
-    return _mixture_log_probabilities(_standardised(scores), positions, exploration)
+    counts, slates = np.array([len(scores)]), positions[None]
+    logits, valid = standardised(scores[None], counts)
+    policy = policy_log_probabilities(logits / exploration.temperature, valid, slates)
+    (both,) = mixture(policy, uniform_log_probabilities(counts, slates), exploration.epsilon)
+    return np.asarray(both)
 
 
-def _mixture_log_probabilities(
-    standardised: Float64[np.ndarray, "K"], positions: Int[np.ndarray, "N"], exploration: Exploration
-) -> Float64[np.ndarray, "N"]:
-    uniform = -np.cumsum(np.log(len(standardised) - np.arange(len(positions))))
-    policy = _prefix_log_probabilities(standardised / exploration.temperature, positions)
-    with np.errstate(divide="ignore"):  # ε at 0 or 1 leaves one arm: log 0 is the right weight of the other
-        mixture: np.ndarray = np.logaddexp(
-            np.log1p(-exploration.epsilon) + policy, np.log(exploration.epsilon) + uniform
-        )
-    np.minimum(mixture, 0.0, out=mixture)  # rounding may leave a sure slate just above log 1
-    return mixture
+def standardised(
+    scores: Float32[np.ndarray, "B K"], counts: Int64[np.ndarray, "B"]
+) -> tuple[Float64[np.ndarray, "B K"], Bool[np.ndarray, "B K"]]:
+    """Return each row's scores at mean 0 and root mean square 1, 0 beyond its candidates, and where those are."""
+    valid = np.arange(scores.shape[1]) < counts[:, None]
+    counts = np.maximum(counts, 1)
+    centred = scores.astype(np.float64)
+    least = FLAT * np.abs(scores).max(axis=1, keepdims=True, initial=0.0)
+    centred -= centred.sum(axis=1, keepdims=True) / counts[:, None]
+    centred *= valid
+    root = np.sqrt(np.vecdot(centred, centred)[:, None] / counts[:, None])  # squares of scores: double holds them
+    flat = np.abs(centred).max(axis=1, keepdims=True, initial=0.0) <= least
+    centred /= np.where(flat, np.inf, root)
+    return centred, valid
 
 
-def _prefix_log_probabilities(
-    logits: Float64[np.ndarray, "K"], positions: Int[np.ndarray, "N"]
-) -> Float64[np.ndarray, "N"]:
-    left = np.ones(len(logits), np.bool_)
-    left[positions] = False
-    rest = logits[left]
-    left_over = np.logaddexp.reduce(rest) if len(rest) else -np.inf
-    backwards = np.concatenate([[left_over], logits[positions][::-1]])
-    mass = np.logaddexp.accumulate(backwards)[1:][::-1]
-    cumulated: np.ndarray = np.cumsum(logits[positions] - mass)
+def policy_log_probabilities(
+    logits: Float64[np.ndarray, "B K"], valid: Bool[np.ndarray, "B K"], positions: Int[np.ndarray, "B N"]
+) -> Float64[np.ndarray, "B N"]:
+    """Return log-probabilities of the prefixes of slates drawn one content after the other, position -1 being none."""
+    shown = positions >= 0
+    taken = np.where(shown, np.take_along_axis(logits, np.maximum(positions, 0), axis=1), -np.inf)
+    rest = np.where(valid, logits, -np.inf)
+    rows, columns = np.nonzero(shown)
+    rest[rows, positions[rows, columns]] = -np.inf
+    largest = np.maximum(rest.max(axis=1, keepdims=True, initial=-np.inf), _LEAST)
+    with np.errstate(divide="ignore"):  # nothing may be left over
+        left_over = np.log(np.exp(rest - largest).sum(axis=1, keepdims=True)) + largest
+    # The mass left at each position is summed up from the contents not drawn, never by subtraction.
+    left = np.logaddexp.accumulate(np.concatenate([left_over, taken[:, ::-1]], axis=1), axis=1)[:, 1:][:, ::-1]
+    steps = np.zeros(shown.shape)
+    np.subtract(taken, left, out=steps, where=shown)
+    cumulated: np.ndarray = np.cumsum(steps, axis=1)
     return cumulated
 
 
-def _standardised(scores: Float32[np.ndarray, "K"]) -> Float64[np.ndarray, "K"]:
-    if len(scores) == 0:
-        return np.zeros(0)
-    centred = scores - scores.mean(dtype=np.float32)
-    spread = np.abs(centred).max()
-    if spread <= FLAT * np.abs(scores).max():
-        return np.zeros(len(scores))
-    centred /= spread  # first to unit size: the square of a large single-precision score may overflow
-    standardised: np.ndarray = centred / np.sqrt(np.mean(centred * centred, dtype=np.float32))
-    return standardised.astype(np.float64)
+def uniform_log_probabilities(
+    counts: Int64[np.ndarray, "B"], positions: Int[np.ndarray, "B N"]
+) -> Float64[np.ndarray, "B N"]:
+    """Return log-probabilities of the prefixes of slates drawn uniformly from so many contents."""
+    left = counts[:, None] - np.arange(positions.shape[1])
+    cumulated: np.ndarray = -np.cumsum(np.log(np.where(positions >= 0, left, 1)), axis=1)
+    return cumulated
+
+
+def mixture(
+    policy: Float64[np.ndarray, "B N"], uniform: Float64[np.ndarray, "B N"], epsilon: Float64[np.ndarray, "B 1"] | float
+) -> Float64[np.ndarray, "B N"]:
+    """Return the log-probabilities under a policy that draws uniformly with probability ``epsilon``."""
+    with np.errstate(divide="ignore"):  # ε at 0 or 1 leaves one arm: log 0 is the right weight of the other
+        both: np.ndarray = np.logaddexp(np.log1p(-epsilon) + policy, np.log(epsilon) + uniform)
+    np.minimum(both, 0.0, out=both)  # rounding may leave a sure slate just above log 1
+    return both

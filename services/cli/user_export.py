@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -51,7 +50,7 @@ async def _history(user_id: str, settings: Settings) -> dict[str, Any]:
     history = RedisUserHistory(settings.redis_url)
     try:
         visits = await history.recent(user_id, _ALL_VISITS)
-        return {"seen": await history.seen(user_id), "visits": [asdict(visit) for visit in visits]}
+        return {"seen": await history.seen(user_id), "visits": [visit._asdict() for visit in visits]}
     finally:
         await history.close()
 

@@ -120,11 +120,13 @@ class Contents:
         wanted = dict.fromkeys(content_ids)
         for content_id in excluded:
             wanted.pop(content_id, None)
-        ids = [content_id for content_id in wanted if content_id in self._known] if known_only else list(wanted)
-        indices = self.space.index(ids)
-        indices[indices == PADDING] = self._stranger
-        shown = ~self.space.hidden[indices]
-        return Candidates(np.array(ids, np.int64)[shown], indices[shown])
+        ids, indices = np.array(list(wanted), np.int64), self.space.index(wanted)
+        shown = ~self.space.hidden.take(indices)
+        if known_only:
+            shown &= self.recency.listed.take(indices)
+        else:
+            indices[indices == PADDING] = self._stranger
+        return Candidates(ids, indices) if shown.all() else Candidates(ids[shown], indices[shown])
 
     def showable(self, left_out: Iterable[int]) -> Bool[np.ndarray, "M"]:
         """Return which contents may be proposed: those of the catalogue, neither hidden nor left out."""

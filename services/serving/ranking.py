@@ -1,13 +1,14 @@
 """The core: from a request and what is known of its user to a slate, with the exact probability of choosing it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, Int64
 
 from libs.rl.scoring import Scorer
-from libs.rl.slates import Consumption, Exploration, Rule, Scores, Slate, plackett_luce, slate_scores
+from libs.rl.slates import Consumption, Exploration, Rule, Scores, Slate, plackett_luce_all, slate_scores
 from libs.rl.transitions import State
 
 COLD = "cold"
@@ -26,6 +27,14 @@ class Candidates:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+
+class Wish(NamedTuple):
+    """What to rank for whom: a slate of ``size``, or of all there is."""
+
+    candidates: Candidates
+    state: State
+    size: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +64,13 @@ class Learned:
         """What the learner asks exploration to be multiplied by: above 1 while slates narrow."""
         return self.scorer.snapshot.exploration_boost
 
-    def scores(self, state: State, candidates: Candidates, size: int) -> Scored:
-        """Return the scores of rl.md §1 under the rule."""
-        predicted = self.scorer.score(state, candidates.indices)
-        return Scored(slate_scores(predicted, self.rule, self.consumption, size), predicted)
+    def scores_all(self, wishes: Sequence[Wish]) -> list[Scored]:
+        """Return the scores of rl.md §1 under the rule, for each wish."""
+        predicted = self.scorer.score_all([(wish.state, wish.candidates.indices) for wish in wishes])
+        return [
+            Scored(slate_scores(one, self.rule, self.consumption, wish.size), one)
+            for one, wish in zip(predicted, wishes, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,10 +86,10 @@ class Cold:
     version: int = 0
     exploration_boost: float = 1.0
 
-    def scores(self, state: State, candidates: Candidates, size: int) -> Scored:  # noqa: ARG002
-        """Return popularity plus recency; the same for everybody."""
+    def scores_all(self, wishes: Sequence[Wish]) -> list[Scored]:
+        """Return popularity plus recency, for wishes of these candidates; the same for everybody."""
         popularity, recency = self.parts()
-        return Scored((popularity + recency).astype(np.float32))
+        return [Scored((popularity + recency).astype(np.float32))] * len(wishes)
 
     def parts(self) -> tuple[Float64[np.ndarray, "K"], Float64[np.ndarray, "K"]]:
         """Return popularity and recency of each candidate, what scores add up from."""
@@ -121,7 +133,21 @@ def rank(
     candidates: Candidates, state: State, model: Model, exploration: Exploration, size: int, rng: np.random.Generator
 ) -> Ranking:
     """Choose a slate of ``size`` (or all there is) for one user, with the exact probability of choosing it."""
-    scored = model.scores(state, candidates, size)
+    return rank_all([Wish(candidates, state, size)], model, exploration, rng)[0]
+
+
+def rank_all(wishes: Sequence[Wish], model: Model, exploration: Exploration, rng: np.random.Generator) -> list[Ranking]:
+    """Choose a slate for each wish, in order; a few at once cost little more than one.
+
+    Raises
+    ------
+    ValueError
+        A score is not finite.
+    """
     used = exploration.boosted(model.exploration_boost)
-    slate = plackett_luce(scored.scores, used, size, rng)
-    return Ranking(candidates, slate, model.policy, model.version, used, scored.predicted)
+    scored = model.scores_all(wishes)
+    slates = plackett_luce_all([each.scores for each in scored], used, [wish.size for wish in wishes], rng)
+    return [
+        Ranking(wish.candidates, slate, model.policy, model.version, used, each.predicted)
+        for wish, each, slate in zip(wishes, scored, slates, strict=True)
+    ]

@@ -21,7 +21,8 @@ from services.serving.model_watcher import ModelWatcher
 from services.serving.outbox import Outbox
 from services.serving.proposals import SOURCES
 from services.serving.proposer import Proposer
-from services.serving.ranking import Candidates, Cold, Model, Ranking, rank
+from services.serving.ranking import Candidates, Cold, Model, Ranking, Wish, rank
+from services.serving.turns import Turns
 from services.serving.users import Users
 
 
@@ -84,6 +85,7 @@ class Recommender:
         self._exploration = exploration
         self._metrics = metrics
         self._rng = rng
+        self._turns = Turns(exploration, rng)
 
     async def recommend(self, request: Request, visits: Sequence[Visit] | None, user_certain: bool = True) -> Answer:
         """Rank for one user whose history is ``visits``, newest first, None when it could not be read."""
@@ -100,7 +102,7 @@ class Recommender:
         candidates, sources = await self._candidates(request, state, visits or (), complete)
         if len(candidates):
             model = await self._model(candidates, answer, now_ms)
-            answer.ranking = rank(candidates, state, model, self._exploration, request.size, self._rng)
+            answer.ranking = await self._turns.rank(model, Wish(candidates, state, request.size))
             if request.explain:
                 answer.explanation = explain(answer.ranking, model, state, self._contents.space, sources)
             if request.logged:

@@ -32,11 +32,10 @@ def user_embedding(visits: Sequence[Visit], space: ActionSpace, now_ms: int) -> 
     """Return the mean of the last contents' raw vectors, each × 0.9 per hour since; zeros without any."""
     recent = visits[:_LEGACY_HISTORY]
     indices = space.index([visit.content_id for visit in recent])
-    has_vector = space.inverse_norm[indices] > 0
-    if not has_vector.any():
-        return np.zeros(space.vector_size, np.float32)
-    age_s = np.array([(now_ms - visit.timestamp_ms) / 1_000 for visit in recent])[has_vector]
-    mean: np.ndarray = age_weights(age_s) @ space.vectors[indices[has_vector]] / np.float32(has_vector.sum())
+    age_s = np.array([(now_ms - visit.timestamp_ms) / 1_000 for visit in recent])
+    with_vector = np.count_nonzero(space.inverse_norm.take(indices))  # the others' are zero, and add nothing
+    mean: np.ndarray = age_weights(age_s) @ space.vectors.take(indices, axis=0)
+    mean /= np.float32(with_vector or 1)
     return mean
 
 

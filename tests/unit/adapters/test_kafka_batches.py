@@ -4,12 +4,10 @@ import asyncio
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from aiokafka.errors import KafkaTimeoutError, NotLeaderForPartitionError, ProducerClosed
 from aiokafka.producer.message_accumulator import BatchBuilder
 
-from libs.adapters import kafka_batches
-from libs.adapters.kafka_batches import Batches
+from libs.adapters.kafka_batches import LINGER_S, Batches
 from libs.adapters.ports import Outgoing, TopicPartition
 
 TP, OTHER = TopicPartition("t", 0), TopicPartition("t", 1)
@@ -37,8 +35,8 @@ class HeldProducer:
         return [builder.record_count() for number, builder, _ in self.taken if number == partition]
 
 
-def batches_of(producer: HeldProducer, ttl_s: float = 30.0) -> Batches:
-    return Batches(producer, ttl_s)
+def batches_of(producer: HeldProducer, ttl_s: float = 30.0, linger_s: float = LINGER_S) -> Batches:
+    return Batches(producer, ttl_s, linger_s)
 
 
 def record(number: int, size: int = 20) -> Outgoing:
@@ -109,11 +107,10 @@ async def test_a_refused_batch_fails_alone() -> None:
     assert second.exception() is None
 
 
-async def test_what_waited_too_long_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kafka_batches, "_LINGER_S", 0.0)
+async def test_what_waited_too_long_is_given_up() -> None:
     producer = HeldProducer()
     producer.free.clear()
-    batches = batches_of(producer, ttl_s=0.05)
+    batches = batches_of(producer, ttl_s=0.05, linger_s=0.0)
     first = batches.add(TP, record(1))
     await asyncio.sleep(0.01)
     second = batches.add(TP, record(2))

@@ -167,3 +167,16 @@ def test_canary_refuses_weights_that_overflow(space: ActionSpace) -> None:
     snapshot.weights["heads.weight"][:] = 1e38
     with pytest.raises(SnapshotRejected, match="canary"):
         Scorer(snapshot, space).canary()
+
+
+def test_requests_scored_together_get_what_each_gets_alone(scorer: Scorer, space: ActionSpace) -> None:
+    asked = [
+        (STATE, space.index([13, 11])),
+        (State(), space.index([])),
+        (State((99, 15), (1.0, 2.0)), space.index(IDS)),
+    ]
+    for (state, indices), together in zip(asked, scorer.score_all(asked), strict=True):
+        alone = scorer.score(state, indices)
+        np.testing.assert_allclose(together.advantage, alone.advantage, atol=1e-5)
+        np.testing.assert_allclose(together.choice, alone.choice, atol=1e-5)
+        assert (together.u, together.n, together.a_empty) == pytest.approx((alone.u, alone.n, alone.a_empty), abs=1e-5)

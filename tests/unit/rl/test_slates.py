@@ -1,4 +1,5 @@
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -13,6 +14,7 @@ from libs.rl.slates import (
     choice_offset,
     log_probabilities,
     plackett_luce,
+    plackett_luce_all,
     slate_advantage,
     slate_scores,
 )
@@ -46,14 +48,27 @@ def unchecked() -> Iterator[None]:
 @pytest.mark.parametrize("exploration", [Exploration(0.8, 0.1)])
 def test_drawn_frequencies_match_logged_probabilities(exploration: Exploration) -> None:
     rng, draws = np.random.default_rng(3), 200_000
-    scores = SCORES[:4]
-    counts = np.zeros((4, 4))
-    for _ in range(draws):
-        slate = plackett_luce(scores, exploration, 2, rng)
-        counts[slate.positions[0], slate.positions[1]] += 1
-    for pair in itertools.permutations(range(4), 2):
-        p = np.exp(log_probabilities(scores, np.array(pair), exploration)[-1])
-        assert abs(counts[pair] / draws - p) <= 4 * np.sqrt(p * (1 - p) / draws)
+    requests = [SCORES[:4], SCORES]  # drawn together, though not of the same length
+    counts = [Counter[tuple[int, int]](), Counter[tuple[int, int]]()]
+    for _ in range(draws // 1_000):
+        for at, slate in enumerate(plackett_luce_all(requests * 1_000, exploration, [2, 3] * 1_000, rng)):
+            counts[at % 2][slate.positions[0], slate.positions[1]] += 1
+    for scores, drawn in zip(requests, counts, strict=True):
+        for pair in itertools.permutations(range(len(scores)), 2):
+            p = np.exp(log_probabilities(scores, np.array(pair), exploration)[-1])
+            assert abs(drawn[pair] / draws - p) <= 4 * np.sqrt(p * (1 - p) / draws)
+
+
+def test_requests_drawn_together_have_the_probabilities_each_has_alone() -> None:
+    rng, exploration = np.random.default_rng(5), Exploration(0.3, 0.2)
+    scores = [rng.normal(size=number).astype(np.float32) for number in (30, 1, 7, 0, 30, 2)]
+    sizes = [6, 6, 6, 6, 2, 1]
+    for _ in range(50):
+        for each, size, slate in zip(scores, sizes, plackett_luce_all(scores, exploration, sizes, rng), strict=True):
+            assert len(set(slate.positions.tolist())) == len(slate.positions) == min(size, len(each))
+            assert slate.scores is each
+            again = log_probabilities(each, slate.positions, exploration)
+            np.testing.assert_allclose(slate.log_propensities, again, atol=1e-12)
 
 
 def test_prefixes_are_the_marginals_of_longer_slates() -> None:
@@ -81,6 +96,14 @@ def test_low_temperatures_keep_tiny_probabilities_exact() -> None:
     worst = np.array([1, 2])
     by_hand = logits[1] - logits[3] + logits[2] - logits[3]
     assert log_probabilities(SCORES, worst, exploration)[-1] == pytest.approx(by_hand, rel=1e-5)
+
+
+def test_what_is_left_over_counts_even_when_it_weighs_next_to_nothing() -> None:
+    exploration = Exploration(temperature=1e-3, epsilon=0.0)  # the best one outweighs the others by e^1,700
+    logits = (SCORES - SCORES.mean()) / SCORES.std() / 1e-3
+    left = np.logaddexp.reduce(logits[[0, 1, 2, 4]])
+    found = log_probabilities(SCORES, np.array([3, 1]), exploration)
+    assert found[-1] - found[0] == pytest.approx(logits[1] - left, rel=1e-5)
 
 
 def test_equal_scores_are_a_uniform_draw() -> None:

@@ -146,7 +146,7 @@ async def _log(bench: Bench, bootstrap: str, log: Path, events: dict[str, Sequen
             await producer.append(records[start : start + _BATCH], 30.0)
         count = len(records)
         bench.record(name, "as JSON", sum(len(record.value or b"") for record in records) / count, "B", count)
-        bench.record(name, "in the log, lz4", (_log_bytes(log) - before) / count, "B", count)
+        bench.record(name, "in the log, zstd", (_log_bytes(log) - before) / count, "B", count)
     await producer.stop()
 
 

@@ -98,6 +98,14 @@ def test_low_temperatures_keep_tiny_probabilities_exact() -> None:
     assert log_probabilities(SCORES, worst, exploration)[-1] == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_each_slate_names_the_arm_that_drew_it() -> None:
+    rng, best = np.random.default_rng(0), int(np.argmax(SCORES))
+    slates = plackett_luce_all([SCORES] * 300, Exploration(1e-3, 0.5), [1] * 300, rng)
+    drawn = Counter((slate.arm, int(slate.positions[0])) for slate in slates)
+    assert {at for arm, at in drawn if arm == "policy"} == {best}
+    assert {at for arm, at in drawn if arm == "uniform"} == set(range(len(SCORES)))
+
+
 def test_what_is_left_over_counts_even_when_it_weighs_next_to_nothing() -> None:
     exploration = Exploration(temperature=1e-3, epsilon=0.0)  # the best one outweighs the others by e^1,700
     logits = (SCORES - SCORES.mean()) / SCORES.std() / 1e-3

@@ -30,8 +30,10 @@ SETTINGS = AgentSettings(
 )
 EXPLORATION = Exploration(temperature=0.05, epsilon=0.0)  # a uniform slate costs 1.3 clicks, and nobody evaluates here
 # What is drawn uniformly is told apart by taste, not by popularity: as many updates, of four times the rows and of all
-# ids, show more of it.
-UNIFORM_SETTINGS = replace(SETTINGS, batch_size=1_024, replay_ratio=20.0, id_dropout=0.0)
+# ids, show more of it; so do steps that get smaller before the stream ends, and a value that looks less far ahead.
+UNIFORM_SETTINGS = replace(
+    SETTINGS, batch_size=1_024, replay_ratio=20.0, id_dropout=0.0, gamma=0.5, lr_final=2e-4, lr_decay_updates=800
+)
 UNIFORM_EXPLORATION = replace(EXPLORATION, temperature=0.01)
 HORIZON_S = 1_800
 REFRESH_UPDATES = 4  # updates between snapshots: about what a second holds in the running demo

@@ -17,7 +17,7 @@ from services.serving.backfill_events import events_of, interaction_of
 
 log = structlog.get_logger(__name__)
 
-PAGE: Final = 20  # recommendations read at once: their histories are a few ms of this process's time
+PAGE: Final = 8  # recommendations read at once: their histories are a millisecond or two of this process's time
 _LOGS_PAGE: Final = 200
 _ENCODED: Final = 25  # events between two moments for others: half a millisecond
 _APPEND_S: Final = 4.0

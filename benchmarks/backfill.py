@@ -1,8 +1,8 @@
 """A back-fill of the legacy tables while serving answers: how long it takes, and what rankings notice of it.
 
 Serving, a learner, Kafka, Redis and MariaDB on this machine. Requests leave at a fixed rate whatever the answers do,
-and count from the moment they were due. The first back-fill is followed to its end; of the second the learner is
-frozen while serving streams, which shows what serving itself costs, apart from a learner on the same processors.
+and count from the moment they were due. The back-fill is followed to its end; before and after it the same requests
+are ranked, and learned from, without it.
 """
 
 import asyncio
@@ -43,7 +43,8 @@ USERS: Final = 500
 VECTOR: Final = 300
 RATE: Final = 200
 CANDIDATES: Final = 100
-QUIET_S: Final = 20.0
+QUIET_S: Final = 40.0
+SETTLED_S: Final = 2.0  # what came before is over
 # A backend's foreign keys bring these along.
 INDEXES: Final = (
     "CREATE INDEX log_user ON user_logs (user_id)",
@@ -76,7 +77,7 @@ class Stand:
 
 
 def run(bench: Bench) -> None:
-    """Start everything, fill the tables, and back-fill twice under load."""
+    """Start everything, fill the tables, and back-fill under load."""
     with (
         tempfile.TemporaryDirectory(prefix="moard-bench-") as folder,
         LocalStack(Path(folder), use_external=False) as stack,
@@ -114,63 +115,43 @@ async def _measure(stand: Stand) -> None:
         await _ended(session, stand, await _start(session, stand))  # the learner's first snapshot, everybody's caches
         async with _loaded(session, stand, rng) as load:
             before = await _quiet(stand)
-            seconds = await _followed(session, stand, rng, 1_000, load, before)
-            between = await _quiet(stand)
-            await _frozen(session, stand, rng, 1_000 + stand.recommendations, load, between)
+            during = await _followed(session, stand, rng, 1_000)
+            after = await _quiet(stand)
+    quiet = load.between(*before) + load.between(*after)
+    _report(stand.bench, "quiet, before", load.between(*before), quiet)
+    _report(stand.bench, "quiet, after", load.between(*after), quiet)
+    _report(stand.bench, "back-fill", load.between(*during), quiet)
     note = f"{stand.recommendations:,} recommendations of {SLATE}, histories of {USERS} users; {RATE} req/s"
-    stand.bench.note(f"{note} of {CANDIDATES} ids; {seconds:.1f} s; {os.cpu_count()} processors for everything")
+    stand.bench.note(f"{note} of {CANDIDATES} ids; {os.cpu_count()} processors for everything")
 
 
 async def _followed(
-    session: aiohttp.ClientSession, stand: Stand, rng: random.Random, first: int, load: Load, quiet: Sequence[float]
-) -> float:
+    session: aiohttp.ClientSession, stand: Stand, rng: random.Random, first: int
+) -> tuple[float, float]:
+    """Back-fill; return when it began and ended."""
     interactions = await _recommend(stand.database_url, rng, first, stand.recommendations)
+    await asyncio.sleep(SETTLED_S)
     used, start = _processor_s(stand.serving.pid), time.perf_counter()
     task = await _ended(session, stand, await _start(session, stand))
     end = time.perf_counter()
     if (task["total_interactions"], task["processed_interactions"]) != (interactions, interactions):
         raise RuntimeError(f"{interactions} interactions were to be learned: {task}")
-    record = stand.bench.record
-    record("back-fill", "until learned", end - start, "s", interactions)
-    record("back-fill", "rate", interactions / (end - start), "interactions/s", interactions)
-    _report(stand.bench, load, "quiet", quiet[0], quiet[1])
-    _report(stand.bench, load, "back-fill and learner", start, end, quiet)
-    requests = len(load.between(start, end))
-    record(
-        "back-fill", "processor of serving", (_processor_s(stand.serving.pid) - used) / (end - start), "s/s", requests
-    )
-    return end - start
+    record, seconds = stand.bench.record, end - start
+    record("back-fill", "until learned", seconds, "s", interactions)
+    record("back-fill", "rate", interactions / seconds, "interactions/s", interactions)
+    record("back-fill", "processor of serving", (_processor_s(stand.serving.pid) - used) / seconds, "s/s", interactions)
+    return start, end
 
 
-async def _frozen(
-    session: aiohttp.ClientSession, stand: Stand, rng: random.Random, first: int, load: Load, quiet: Sequence[float]
-) -> None:
-    await _recommend(stand.database_url, rng, first, stand.recommendations)
-    stand.learner.pause()
-    start = time.perf_counter()
-    task_id = await _start(session, stand)
-    while await _cursor(stand.database_url) < first + stand.recommendations:  # noqa: ASYNC110 - another process
-        await asyncio.sleep(0.5)
-    end = time.perf_counter()
-    stand.learner.resume()
-    await _ended(session, stand, task_id)
-    _report(stand.bench, load, "quiet again", quiet[0], quiet[1])
-    _report(stand.bench, load, "back-fill, learner frozen", start, end, quiet)
-
-
-def _report(
-    bench: Bench, load: Load, name: str, start: float, end: float, quiet: Sequence[float] | None = None
-) -> None:
-    found = load.between(start, end)
+def _report(bench: Bench, name: str, found: Sequence[float], quiet: Sequence[float]) -> None:
     p50, p99 = np.percentile(found, (50, 99)).tolist()
     bench.record(name, "p50", p50, "ms", len(found))
     bench.record(name, "p99", p99, "ms", len(found))
-    if quiet is not None:
-        bench.record(name, "p99 to quiet", p99 / float(np.percentile(load.between(*quiet), 99)), "×", len(found))
+    bench.record(name, "p99 to quiet", p99 / float(np.percentile(quiet, 99)), "×", len(found))
 
 
 async def _quiet(stand: Stand) -> tuple[float, float]:
-    await asyncio.sleep(2.0)  # what came before has settled
+    await asyncio.sleep(SETTLED_S)
     start = time.perf_counter()
     await asyncio.sleep(stand.quiet_s)
     return start, time.perf_counter()
@@ -294,14 +275,6 @@ async def _write(url: str, *statements: tuple[str, list[dict[str, Any]]]) -> Non
         for statement, rows in statements:
             await connection.execute(text(statement), rows)
     await engine.dispose()
-
-
-async def _cursor(url: str) -> int:
-    engine = create_async_engine(url)
-    async with engine.connect() as connection:
-        found = int((await connection.execute(text("SELECT recommendation_id FROM moard_backfill"))).scalar_one())
-    await engine.dispose()
-    return found
 
 
 def _user(number: int) -> str:

@@ -224,7 +224,7 @@ async def _clicks_before(connection: AsyncConnection, rows: Sequence[Row[Any]]) 
 def _clicks_query(count: int) -> TextClause:
     """Return one question for many states: a limit for each is what no grouping has.
 
-    As text, because putting together so large a statement would hold up the rankings of this process.
+    As text: hundreds of parts would have to be put together for each page.
     """
     one = (
         "SELECT * FROM (SELECT :r{n} AS recommendation_id, content_id, timestamp, id FROM user_logs"

@@ -2,11 +2,8 @@
 
 import asyncio
 import getpass
-import tempfile
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 from uuid import uuid4
 
@@ -29,7 +26,6 @@ model = typer.Typer(
 console = Console()
 Name = Annotated[str, typer.Argument(help="A kept name, as `moard model list` shows it.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
-_MS_PER_S = 1_000
 
 
 @model.command("list")
@@ -44,7 +40,7 @@ def list_models(as_json: Json = False) -> None:
         return
     table = Table("version", "step", "age", "MB", "names", "", box=None)
     for each in ancestors:
-        meta, age_s = each.meta, time.time() - each.meta.created_ms / _MS_PER_S
+        meta, age_s = each.meta, time.time() - each.meta.created_ms / 1_000
         marks = ", ".join(word for word, held in (("newest", each.current), ("pinned", each.pinned)) if held)
         size = f"{meta.size_bytes / 1e6:.2f}"
         table.add_row(str(meta.version), f"{meta.step:,}", _age(age_s), size, escape(", ".join(each.names)), marks)
@@ -97,52 +93,18 @@ def delete(name: Name, yes: Annotated[bool, typer.Option("--yes", "-y", help="Do
 
 
 def _with_models(work: "Callable[[Models], Awaitable[AnswerT]]") -> AnswerT:
+    from libs.adapters.settings import load_settings
+    from services.serving.administration import administration
+    from services.serving.settings import Settings
+
     async def worked() -> AnswerT:
-        async with _models() as models:
+        async with administration(load_settings(Settings)) as models:
             return await work(models)
 
     try:
         return asyncio.run(worked())
     except (NoSnapshot, ModelConflict, ValueError) as error:
         raise RefusedStart(f"{error}. See moard model list") from error
-
-
-@asynccontextmanager
-async def _models() -> "AsyncIterator[Models]":
-    """Give serving's own administration on the real stores; what it checks, it checks here."""
-    from prometheus_client import CollectorRegistry
-
-    from libs.adapters.metrics import ServingMetrics
-    from libs.adapters.model_store import SqlModelStore
-    from libs.adapters.settings import load_settings
-    from libs.adapters.snapshot_store import RedisSnapshotStore
-    from libs.rl.action_space import ActionSpace
-    from services.serving.last_good import LastGood
-    from services.serving.model_watcher import ModelWatcher
-    from services.serving.models import Models
-    from services.serving.pins import Pins
-    from services.serving.settings import Settings
-
-    settings = load_settings(Settings)
-    snapshots = RedisSnapshotStore(settings.redis_url, settings.model_name)
-    store = SqlModelStore(settings.database_url, settings.model_name)
-    with tempfile.TemporaryDirectory() as aside:  # serving's own last good snapshot is none of ours
-        watcher = ModelWatcher(
-            snapshots,
-            store,
-            ActionSpace(settings.vector_size),
-            ServingMetrics(CollectorRegistry()),
-            LastGood(Path(aside), settings.model_name),
-            rule=settings.serving_rule,
-            poll_s=settings.serving_snapshot_poll_ms / _MS_PER_S,
-        )
-        pins = Pins(snapshots, store, watcher)
-        try:
-            await pins.refresh()
-            yield Models(snapshots, store, watcher, pins)
-        finally:
-            await snapshots.close()
-            await store.close()
 
 
 def _asked() -> tuple[str, str]:

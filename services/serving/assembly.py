@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +28,6 @@ from libs.events.schema import MAX_CANDIDATES
 from libs.rl.action_space import ActionSpace
 from libs.rl.slates import Exploration
 from libs.text.vectors import TextVectors
-from services.serving.backfill import Backfill
 from services.serving.console.dead_letters import DeadLetterView
 from services.serving.console.stream import Hub
 from services.serving.contents import Contents
@@ -42,14 +43,16 @@ from services.serving.proposer import SEEN, Proposer
 from services.serving.recommender import Recommender
 from services.serving.settings import Settings
 from services.serving.status import ServingStatus
+from services.serving.training_lookout import Lookout, Turn
 from services.serving.training_tasks import Training
-from services.serving.training_worker import Keeper, Pace, TrainingWorker
+from services.serving.training_worker import Keeper, TrainingPorts, TrainingWorker
 from services.serving.users import Users
 
 log = structlog.get_logger(__name__)
 
 _RETRY_S = 1.0
-_SETTLE_S = 1.0  # an insertion of the backend's that is under way ends within this
+_TIDY_S = 3_600.0
+_DAY_MS = 24 * 3_600_000
 
 # More than are proposed, as the caller's exclusions and the user's history leave gaps.
 _GAPS = MAX_CANDIDATES + SEEN
@@ -59,7 +62,8 @@ _GAPS = MAX_CANDIDATES + SEEN
 class Ports:
     """The outside world. ``reader`` makes a fresh reader each time it is called; ``migrate`` blocks.
 
-    Without ``tasks`` and ``legacy`` there is nothing to back-fill, and tasks end with the process.
+    Without ``tasks`` and ``legacy`` there is nothing to back-fill, and tasks end with the process. ``training`` has
+    tasks worked on elsewhere; without it this process does.
     """
 
     topics: TopicAdmin
@@ -74,6 +78,7 @@ class Ports:
     migrate: Callable[[], None] | None = None
     tasks: TaskStore = field(default_factory=MemoryTaskStore)
     legacy: LegacyLog = field(default_factory=MemoryLegacyLog)
+    training: Turn | None = None
     keeper: Keeper | None = None
     board: StatusBoard = field(default_factory=MemoryStatusBoard)
 
@@ -135,7 +140,7 @@ class Serving:
         self._status = ServingStatus(self.metrics, self.waiting_for, lambda: self.watcher.pin.name)
         self.hub = Hub(ports.board, self.instance, self._status.describe, lambda: self._pinned)
         self.letters = DeadLetterView(DeadLetters(ports.reader))
-        self.training = _training(settings, ports, ports.keeper or self.models)
+        self.training = _training(settings, ports, self.models)
 
     def _recommender(self, rng: np.random.Generator) -> Recommender:
         settings = self.settings
@@ -166,7 +171,7 @@ class Serving:
         ``crashed`` is told of a background task that ended with an error: the process must not go on half alive.
         """
         tasks = [self._spawn(work, crashed) for work in (self._follow(), self._connect(), self._warm_up())]
-        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train()]
+        following = [self.watcher.run(), self.popularity.run(), self._obey_pins(), self._train(), self._tidy()]
         following += [self._published().run(), self.hub.run()]
         if self.keys is not None:
             following.append(self.keys.run())
@@ -193,7 +198,15 @@ class Serving:
 
     async def _train(self) -> None:
         await self._migrated.wait()
-        await self.training.worker.run()
+        await self.training.lookout.run()
+
+    async def _tidy(self) -> None:
+        """Forget tasks that ended long ago."""
+        await self._migrated.wait()
+        kept_ms = int(self.settings.serving_task_retention_days * _DAY_MS)
+        while True:
+            await _retried("sql.tasks", lambda: self._ports.tasks.forget_ended(time.time_ns() // 1_000_000 - kept_ms))
+            await asyncio.sleep(_TIDY_S)
 
     async def _obey_pins(self) -> None:
         await self._migrated.wait()
@@ -260,21 +273,19 @@ def _contents(
     )
 
 
-def _training(settings: Settings, ports: Ports, keeper: Keeper) -> Training:
-    backfill = Backfill(ports.legacy, ports.producer, settle_s=_SETTLE_S)
-    pace = Pace(
-        patience_s=settings.serving_training_patience_ms / 1_000,
-        retention_days=settings.serving_task_retention_days,
-        per_s=settings.serving_training_pace,
-    )
-    worker = TrainingWorker(ports.tasks, backfill, ports.snapshots, keeper, pace)
-    return Training(ports.tasks, backfill, worker, settings.serving_train_wait_ms / 1_000)
+def _training(settings: Settings, ports: Ports, models: Models) -> Training:
+    turn = ports.training
+    if turn is None:
+        worked_on = TrainingPorts(ports.tasks, ports.legacy, ports.producer, ports.snapshots, ports.keeper or models)
+        turn = TrainingWorker(worked_on, settings, uuid.uuid4().hex).turn
+    return Training(ports.tasks, ports.legacy, Lookout(turn), settings.serving_train_wait_ms / 1_000)
 
 
-async def _retried(what: str, attempt: Callable[[], Awaitable[None]]) -> None:
+async def _retried(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
     while True:
         try:
-            return await attempt()
+            await attempt()
+            return
         except StoreUnavailable as error:
             log.warning("serving.store_unavailable", store=what, error=str(error))
             await asyncio.sleep(_RETRY_S)

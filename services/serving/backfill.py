@@ -17,9 +17,8 @@ from services.serving.backfill_events import events_of, interaction_of
 
 log = structlog.get_logger(__name__)
 
-PAGE: Final = 8  # recommendations read at once: their histories are a millisecond or two of this process's time
+PAGE: Final = 100  # recommendations read at once: each page asks five questions
 _LOGS_PAGE: Final = 200
-_ENCODED: Final = 25  # events between two moments for others: half a millisecond
 _APPEND_S: Final = 4.0
 _TRIES: Final = 3
 _RETRY_S: Final = 1.0
@@ -27,11 +26,14 @@ _RETRY_S: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Streamed:
-    """One page: the cursor after it, and for each partition the offset behind its records and their interactions."""
+    """One page: the cursor after it, and for each partition the offset behind its records and their interactions.
+
+    ``rows`` are recommendations, or late logs.
+    """
 
     cursor: Cursor
     marks: dict[int, tuple[int, int]]
-    recommendations: int
+    rows: int
 
 
 class Backfill:
@@ -55,14 +57,10 @@ class Backfill:
         Ids are given out before rows are committed: an insertion that has a lower id than the newest row is given a
         moment to finish.
         """
-        until = await self.newest(after, recommendations)
+        until = await self._legacy.bound(after, recommendations)
         if until != after:
             await asyncio.sleep(self._settle_s)
         return until
-
-    async def newest(self, after: Cursor, recommendations: int | None) -> Cursor:
-        """Return the newest ids, without giving anybody a moment: to count, not to stream."""
-        return await self._legacy.bound(after, recommendations)
 
     async def count(self, after: Cursor, until: Cursor) -> int:
         """Return the interactions that streaming between two cursors appends."""
@@ -78,16 +76,16 @@ class Backfill:
         """
         if at.log_id < until.log_id:
             page = await self._legacy.late_logs(at.log_id, until.log_id, at.recommendation_id, _LOGS_PAGE)
-            cursor, recommendations = Cursor(at.recommendation_id, page.last_id), 0
-            records = await _encoded(interaction_of(row, row.recommendation_id is not None) for row in page.rows)
+            cursor, rows = Cursor(at.recommendation_id, page.last_id), len(page.rows)
+            records = _encoded(interaction_of(row, row.recommendation_id is not None) for row in page.rows)
         else:
             found = await self._legacy.recommendations(
                 at.recommendation_id, until.recommendation_id, at.log_id, min(size, PAGE)
             )
             cursor = Cursor(found[-1].recommendation_id if found else until.recommendation_id, at.log_id)
-            records = await _encoded(event for recommendation in found for event in events_of(recommendation))
-            recommendations = len(found)
-        return Streamed(cursor, await self._append(records), recommendations)
+            records = _encoded(event for recommendation in found for event in events_of(recommendation))
+            rows = len(found)
+        return Streamed(cursor, await self._append(records), rows)
 
     async def _append(self, records: Sequence[tuple[Outgoing, bool]]) -> dict[int, tuple[int, int]]:
         marks: dict[int, tuple[int, int]] = {}
@@ -113,12 +111,8 @@ def _mark(marks: dict[int, tuple[int, int]], placed: Iterable[tuple[Place | None
             marks[place.partition] = (max(until, place.until), interactions + is_interaction)
 
 
-async def _encoded(events: Iterable[Event]) -> list[tuple[Outgoing, bool]]:
-    """Return records, each with whether it is an interaction; others get their turn in between."""
-    records: list[tuple[Outgoing, bool]] = []
-    for event in events:
-        record = Outgoing(EVENTS, user_key(event.user_id), encode(event))
-        records.append((record, isinstance(event, Interaction)))
-        if len(records) % _ENCODED == 0:
-            await asyncio.sleep(0)
-    return records
+def _encoded(events: Iterable[Event]) -> list[tuple[Outgoing, bool]]:
+    """Return records, each with whether it is an interaction."""
+    return [
+        (Outgoing(EVENTS, user_key(event.user_id), encode(event)), isinstance(event, Interaction)) for event in events
+    ]

@@ -29,6 +29,7 @@ from services.serving.app import create_app
 from services.serving.assembly import Ports, Serving
 from services.serving.metrics_exchange import of_all, offering
 from services.serving.settings import Settings
+from services.serving.training_process import TrainingProcess
 from services.serving.worker import Admission, Place
 
 # An answer makes hundreds of objects that live until it is sent and hold no cycles. Collecting every 700 of them, and
@@ -80,6 +81,7 @@ def _beside_others(serving: Serving, place: Place, crashed: Crashed) -> FastAPI:
 
 def _ports(settings: Settings) -> Ports:
     broker = settings.kafka
+    tasks = SqlTaskStore(settings.database_url)
     return Ports(
         topics=KafkaTopicAdmin(broker),
         producer=KafkaProducer(broker, linger_s=_LINGER_S),
@@ -91,8 +93,9 @@ def _ports(settings: Settings) -> Ports:
         texts=load_text_vectors(settings.doc2vec_path, settings.vector_size),
         keys=_keys(settings),
         migrate=_migration(settings.database_url),
-        tasks=SqlTaskStore(settings.database_url),
+        tasks=tasks,
         legacy=SqlLegacyLog(settings.database_url),
+        training=TrainingProcess(tasks, settings.serving_training_patience_ms / 1_000).turn,
         board=RedisStatusBoard(settings.redis_url),
     )
 

@@ -119,7 +119,9 @@ class Settings(HttpSettings):
         600_000, description="Milliseconds a training task may make no progress before it fails: a learner may restart."
     )
     serving_training_pace: PositiveFloat = Field(
-        300.0, description="Legacy recommendations streamed a second, at most: rankings of this process go first."
+        100.0,
+        description="Legacy recommendations, or logs that came after theirs, streamed a second, at most: learning them "
+        "must not hold up rankings.",
     )
     serving_task_retention_days: PositiveFloat = Field(
         30.0, description="Days an ended training task is kept for the admin page."

@@ -10,11 +10,10 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, HTTPException, Query
 from starlette.responses import Response
 
-from libs.adapters.training_ports import TaskStore, TrainingTask
-from services.serving.backfill import Backfill
+from libs.adapters.training_ports import LegacyLog, TaskStore, TrainingTask
 from services.serving.bodies import answer
 from services.serving.schemas import CollectAnswer, Message, TaskAnswer, TaskStarted, TrainAnswer
-from services.serving.training_worker import TrainingWorker
+from services.serving.training_lookout import Lookout
 
 _LISTED: Final = 100  # the page asks for all of them every three seconds
 _POLL_S: Final = 0.25
@@ -28,8 +27,8 @@ class Training:
     """What the calls work with; ``wait_s`` bounds ``train``."""
 
     tasks: TaskStore
-    backfill: Backfill
-    worker: TrainingWorker
+    legacy: LegacyLog
+    lookout: Lookout
     wait_s: float
 
 
@@ -53,8 +52,8 @@ def _add_training(router: APIRouter, parts: Training) -> None:
     async def collect(batch_size: BatchSize = 100) -> Response:
         """Count the interactions that ``train`` with this batch size would learn. Changes nothing."""
         after = await parts.tasks.cursor()
-        until = await parts.backfill.newest(after, batch_size)
-        count = await parts.backfill.count(after, until)
+        until = await parts.legacy.bound(after, batch_size)
+        count = await parts.legacy.count(after, until)
         return answer({"message": f"{count} interactions to learn", "data_count": count})
 
     @router.post("/train", response_model=TrainAnswer)
@@ -92,7 +91,7 @@ def _add_tasks(router: APIRouter, tasks: TaskStore) -> None:
 
 async def _add(parts: Training, task: TrainingTask) -> TrainingTask:
     await parts.tasks.add(task)
-    parts.worker.wake()
+    parts.lookout.wake()
     return task
 
 

@@ -1,25 +1,24 @@
 """The worker of training tasks: streams what a task asks for, and follows it until the learner has learned it.
 
-Every serving process runs one; a lease in SQL lets one task run at a time over all of them. Everything a task needs
-to go on is written with the cursor, in one transaction, after the broker's acknowledgement: whoever takes over from a
-process that died goes on from there.
+A lease in SQL lets one task run at a time over all processes. Everything a task needs to go on is written with the
+cursor, in one transaction, after the broker's acknowledgement: whoever takes over from a process that died goes on
+from there.
 """
 
 import asyncio
 import contextlib
 import time
-import uuid
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final, Protocol
 
 import structlog
 
-from libs.adapters.ports import SnapshotStore
-from libs.adapters.training_ports import Cursor, Status, TaskStore, TrainingTask
+from libs.adapters.ports import Producer, SnapshotStore
+from libs.adapters.training_ports import Cursor, LegacyLog, Status, TaskStore, TrainingTask
 from libs.errors import MoardError, SnapshotRejected, StoreUnavailable
 from services.serving.backfill import Backfill
+from services.serving.settings import Settings
 from services.serving.training_progress import Progress
 
 log = structlog.get_logger(__name__)
@@ -28,8 +27,7 @@ LEASE_MS: Final = 10_000  # after a crash the task goes on this much later
 _LOOK_S: Final = 1.0  # between two looks at the snapshot pointer
 _RENEW_S: Final = 3.0
 _RETRY_S: Final = 1.0
-_HOUR_MS: Final = 3_600_000
-_DAY_MS: Final = 24 * _HOUR_MS
+_SETTLE_S: Final = 1.0  # an insertion of the backend's that is under way ends within this
 _ACTOR: Final = "training"
 
 
@@ -41,66 +39,40 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How a worker goes about it.
+class TrainingPorts:
+    """What a worker reads and writes."""
 
-    ``patience_s``: a task that makes no progress for so long has failed. ``retention_days``: of ended tasks.
-    ``per_s``: recommendations streamed a second, at most.
-    """
+    tasks: TaskStore
+    legacy: LegacyLog
+    producer: Producer
+    snapshots: SnapshotStore
+    keeper: Keeper
 
-    poll_s: float = 2.0
-    patience_s: float = 600.0
-    retention_days: float = 30.0
-    per_s: float = 1_000.0
+    async def close(self) -> None:
+        """Let go of the stores and the broker; the keeper is somebody else's."""
+        await self.producer.stop()
+        for port in (self.tasks, self.legacy, self.snapshots):
+            await port.close()
 
 
 class TrainingWorker:
-    """Works on the oldest task, one at a time over all workers."""
+    """Works on the oldest task, one at a time over all workers. ``owner`` names it in the lease."""
 
-    def __init__(
-        self,
-        tasks: TaskStore,
-        backfill: Backfill,
-        snapshots: SnapshotStore,
-        keeper: Keeper | None,
-        pace: Pace,
-        clock_ms: Callable[[], int] | None = None,
-    ) -> None:
-        self._tasks = tasks
-        self._backfill = backfill
-        self._snapshots = snapshots
-        self._keeper = keeper
-        self._pace = pace
-        self._clock_ms = clock_ms or _epoch_ms
-        self._owner = uuid.uuid4().hex
-        self._wake = asyncio.Event()
+    def __init__(self, ports: TrainingPorts, settings: Settings, owner: str) -> None:
+        self._ports = ports
+        self._tasks = ports.tasks
+        self._backfill = Backfill(ports.legacy, ports.producer, settle_s=_SETTLE_S)
+        self._patience_s = settings.serving_training_patience_ms / 1_000
+        self._pace = settings.serving_training_pace
+        self._owner = owner
         self._patient_since: tuple[str, int] = ("", 0)
-        self._tidied_ms = 0
-
-    def wake(self) -> None:
-        """Look for a task now."""
-        self._wake.set()
-
-    async def run(self) -> None:
-        """Work until cancelled; a store that is away is waited for."""
-        while True:
-            try:
-                if await self.turn():
-                    continue
-            except StoreUnavailable as error:
-                log.warning("training.store_unavailable", error=str(error))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._pace.poll_s):  # wait_for may lose a cancellation in 3.11
-                    await self._wake.wait()
-            self._wake.clear()
 
     async def turn(self) -> bool:
         """Work on the oldest task until it ends; False when there is none, or another worker is at it."""
         task = await self._tasks.oldest_processing()
         if task is None:
-            await self._tidy()
             return False
-        cursor = await self._tasks.claim(self._owner, self._clock_ms(), self._lease_ms())
+        cursor = await self._tasks.claim(self._owner, now_ms(), lease_ms())
         if cursor is None:
             return False
         renewing = asyncio.create_task(self._renew())
@@ -111,20 +83,27 @@ class TrainingWorker:
         finally:
             renewing.cancel()
             await asyncio.gather(renewing, return_exceptions=True)
-            await asyncio.shield(self._release())
+            await self.release()
         return True
+
+    async def release(self) -> None:
+        """Give the lease back, if it is held: nobody has to wait for it to expire."""
+        try:
+            await self._tasks.release(self._owner)
+        except StoreUnavailable as error:
+            log.warning("training.lease_left_to_expire", error=str(error))
 
     async def _work(self, task: TrainingTask, cursor: Cursor) -> None:
         run = _Run(task, cursor, Progress.load(task.state))
         if self._patient_since[0] != task.task_id:
-            self._patient_since = (task.task_id, self._clock_ms())
+            self._patient_since = (task.task_id, now_ms())
         try:
             if await self._stream(run) and await self._follow(run):
                 await self._complete(run)
         except StoreUnavailable as error:
             if not self._out_of_patience():
                 raise
-            await self._fail(run, f"no progress for {self._pace.patience_s:.0f} s: {error}")
+            await self._fail(run, f"no progress for {self._patience_s:.0f} s: {error}")
         except Exception as error:  # logged in full: rankings need not end for it, and no task may go on for ever
             log.exception("training.failed", task_id=task.task_id)
             await self._fail(run, f"a fault in moard ({type(error).__name__}): its log has task {task.task_id}")
@@ -147,7 +126,7 @@ class TrainingWorker:
             if not await self._save(run):
                 return False
             self._made_progress(run)
-            await asyncio.sleep(max(0.0, page.recommendations / self._pace.per_s - (time.monotonic() - began)))
+            await asyncio.sleep(max(0.0, page.rows / self._pace - (time.monotonic() - began)))
         return True
 
     async def _follow(self, run: "_Run") -> bool:
@@ -157,7 +136,7 @@ class TrainingWorker:
             if self._out_of_patience():
                 await self._fail(
                     run,
-                    f"no snapshot with more of these events for {self._pace.patience_s:.0f} s: is the learner "
+                    f"no snapshot with more of these events for {self._patience_s:.0f} s: is the learner "
                     "running? The events are in the log and will be learned when it is",
                 )
                 return False
@@ -182,11 +161,9 @@ class TrainingWorker:
 
     async def _keep(self, task: TrainingTask) -> tuple[str | None, str | None]:
         """Keep the current snapshot; return its name, or why there is none."""
-        if self._keeper is None:
-            return None, "the model was not saved: this installation keeps no snapshots"
         name = f"legacy-train-{datetime.fromtimestamp(task.created_ms / 1_000, UTC):%Y%m%d}-{task.task_id[:8]}"
         try:
-            await self._keeper.keep(name, _ACTOR, task.task_id)
+            await self._ports.keeper.keep(name, _ACTOR, task.task_id)
         except StoreUnavailable:
             raise
         except MoardError as error:
@@ -197,7 +174,7 @@ class TrainingWorker:
         await self._end(run, "failed", "failed", error)
 
     async def _end(self, run: "_Run", status: Status, message: str, error: str | None) -> None:
-        run.task = replace(run.task, status=status, ended_ms=self._clock_ms(), message=message, error=error)
+        run.task = replace(run.task, status=status, ended_ms=now_ms(), message=message, error=error)
         await self._save(run)
         self._patient_since = ("", 0)
         log.info("training.ended", task_id=run.task.task_id, status=status, interactions=run.task.processed)
@@ -208,7 +185,7 @@ class TrainingWorker:
             return
         run.looked_s = time.monotonic()
         try:
-            meta = await self._snapshots.current()
+            meta = await self._ports.snapshots.current()
         except (StoreUnavailable, SnapshotRejected):
             return
         if meta is not None:
@@ -216,7 +193,7 @@ class TrainingWorker:
 
     async def _wait(self, run: "_Run") -> None:
         try:
-            meta = await self._snapshots.wait(run.progress.version, _LOOK_S)
+            meta = await self._ports.snapshots.wait(run.progress.version, _LOOK_S)
         except (StoreUnavailable, SnapshotRejected):
             meta = None
             await asyncio.sleep(_RETRY_S)
@@ -225,36 +202,20 @@ class TrainingWorker:
 
     async def _save(self, run: "_Run") -> bool:
         run.task = replace(run.task, state=run.progress.dump() if run.task.status == "processing" else "")
-        return await self._tasks.save(self._owner, self._lease_ms(), run.task, run.cursor)
+        return await self._tasks.save(self._owner, lease_ms(), run.task, run.cursor)
 
     async def _renew(self) -> None:
         """Keep the lease while a step takes long. Who loses it all the same is told by ``save``."""
         while True:
             await asyncio.sleep(_RENEW_S)
             with contextlib.suppress(StoreUnavailable):
-                await self._tasks.renew(self._owner, self._lease_ms())
-
-    async def _release(self) -> None:
-        try:
-            await self._tasks.release(self._owner)
-        except StoreUnavailable as error:
-            log.warning("training.lease_left_to_expire", error=str(error))
-
-    async def _tidy(self) -> None:
-        """Forget tasks that ended long ago, once an hour."""
-        now_ms = self._clock_ms()
-        if now_ms - self._tidied_ms >= _HOUR_MS:
-            self._tidied_ms = now_ms
-            await self._tasks.forget_ended(now_ms - int(self._pace.retention_days * _DAY_MS))
+                await self._tasks.renew(self._owner, lease_ms())
 
     def _made_progress(self, run: "_Run") -> None:
-        self._patient_since = (run.task.task_id, self._clock_ms())
+        self._patient_since = (run.task.task_id, now_ms())
 
     def _out_of_patience(self) -> bool:
-        return self._clock_ms() - self._patient_since[1] > 1_000 * self._pace.patience_s
-
-    def _lease_ms(self) -> int:
-        return self._clock_ms() + LEASE_MS
+        return now_ms() - self._patient_since[1] > 1_000 * self._patience_s
 
 
 @dataclass(slots=True)
@@ -271,5 +232,11 @@ class _Run:
         return self.cursor.log_id < until.log_id or self.cursor.recommendation_id < until.recommendation_id
 
 
-def _epoch_ms() -> int:
+def lease_ms() -> int:
+    """Return until when a lease holds that is taken or kept now, in epoch ms."""
+    return now_ms() + LEASE_MS
+
+
+def now_ms() -> int:
+    """Return the time, in epoch ms."""
     return time.time_ns() // 1_000_000

@@ -8,7 +8,6 @@ import pytest
 
 from libs.adapters.memory import MemoryTaskStore
 from libs.adapters.training_ports import Cursor
-from services.serving import backfill
 from tests.unit.serving.legacy_rows import appended, learn, legacy_log, user
 from tests.unit.serving.training_calls import ask, ended, hurry, started, status, streamed
 from tests.unit.serving.world import WorldFactory, until
@@ -54,7 +53,7 @@ async def test_a_database_that_is_away_is_503_and_waited_for(world: WorldFactory
         ):
             await ask(w, method, path, 503)
         w.tasks.available = True
-        w.serving.training.worker.wake()
+        w.serving.training.lookout.wake()
         await streamed(w, Cursor(5, 51))
         await learn(w)
         assert (await ended(w, task_id))["status"] == "completed"
@@ -63,7 +62,7 @@ async def test_a_database_that_is_away_is_503_and_waited_for(world: WorldFactory
 async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: WorldFactory) -> None:
     legacy, tasks = legacy_log(400), MemoryTaskStore()
     async with world(legacy=legacy, tasks=tasks, serving_training_pace=100_000) as w:
-        task_id = await started(w)
+        task_id = await started(w, "batch_size=20")
         await until(lambda: tasks.lease.cursor.recommendation_id > 20)
         log, snapshots = w.log, w.snapshots
         tasks.release = _never  # type: ignore[method-assign]  # as when the process is killed
@@ -75,7 +74,7 @@ async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: W
         assert await tasks.claim("a third", 0, 1) is None
         assert tasks.lease.cursor == cursor  # the lease of the dead one lasts
         tasks.lease = tasks.lease.__class__(tasks.lease.owner, 0, cursor)  # time goes by
-        w.serving.training.worker.wake()
+        w.serving.training.lookout.wake()
         await streamed(w, Cursor(400, 4_001))
         await learn(w)
         task = await ended(w, task_id)
@@ -83,7 +82,7 @@ async def test_a_worker_that_takes_over_goes_on_where_the_other_stopped(world: W
         await until(lambda: tasks.lease.owner == "")
         counts = Counter(event.event_id for event in appended(w))
         assert len(counts) == 1_200
-        assert sum(counts.values()) <= 1_200 + 3 * backfill.PAGE  # one page at most came twice
+        assert sum(counts.values()) <= 1_200 + 3 * 20  # one page at most came twice
 
 
 async def test_a_fault_ends_the_task_and_nothing_else(world: WorldFactory) -> None:
@@ -107,7 +106,7 @@ async def _faulty(after: Cursor, until: Cursor) -> int:
 async def test_a_worker_that_lost_its_lease_writes_nothing(world: WorldFactory) -> None:
     tasks = MemoryTaskStore()
     async with world(legacy=legacy_log(100), tasks=tasks, serving_training_pace=1_000) as w:
-        await started(w)
+        await started(w, "batch_size=20")
         await until(lambda: tasks.lease.cursor.recommendation_id >= 20)
         elsewhere = Cursor(90, 1_001)
         tasks.lease = tasks.lease.__class__("another", 2**60, elsewhere)
@@ -135,7 +134,7 @@ async def test_a_task_that_another_worker_just_ended_is_left_alone(world: WorldF
 
 async def test_a_task_removed_while_it_runs_lets_the_next_one_go_on(world: WorldFactory) -> None:
     async with world(legacy=legacy_log(60), serving_training_pace=1_000) as w:
-        first = await started(w)
+        first = await started(w, "batch_size=20")
         await until(lambda: w.tasks.lease.cursor.recommendation_id >= 20)
         await ask(w, "DELETE", f"async-batch-status/{first}")
         second = await started(w)

@@ -1,14 +1,16 @@
 """The legacy training calls, over the in-memory twins and a learner that the test plays."""
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
 
-from libs.adapters.memory import MemoryLegacyLog
-from libs.adapters.training_ports import Cursor
+from libs.adapters.memory import MemoryLegacyLog, MemoryTaskStore
+from libs.adapters.training_ports import Cursor, TrainingTask
 from libs.errors import NoSnapshot
 from libs.events.schema import Impression, Interaction
+from services.serving import training_worker
 from tests.unit.serving.legacy_rows import AWAY, NotingKeeper, act, appended, learn, legacy_log, recommend, user
 from tests.unit.serving.training_calls import CALLS, ask, ended, hurry, started, status, streamed, when
 from tests.unit.serving.world import WorldFactory
@@ -114,7 +116,7 @@ async def test_the_model_is_kept_under_a_name_that_can_be_named(world: WorldFact
         task_id = await started(w, "batch_size=2&save_model=true")
         await streamed(w, Cursor(3, 31))
         await learn(w)
-        w.serving.training.worker.wake()
+        w.serving.training.lookout.wake()
         task = await ended(w, task_id)
         ((name, _, request_id),) = keeper.kept
         assert (task["save_path"], request_id) == (f"models/{name}", task_id)
@@ -211,3 +213,44 @@ async def test_a_page_elsewhere_may_ask(world: WorldFactory) -> None:
             w.client.delete(f"{CALLS}/async-batch-status/x", headers=headers),
         ):
             assert (await call).headers["access-control-allow-origin"] == "http://localhost:3000"
+
+
+async def test_tasks_that_ended_long_ago_are_forgotten(world: WorldFactory) -> None:
+    day_ms, now_ms = 86_400_000, time.time_ns() // 1_000_000
+    tasks = MemoryTaskStore()
+    for task_id, days in (("old", 8), ("young", 6)):
+        ended_ms = now_ms - days * day_ms
+        await tasks.add(TrainingTask(task_id, ended_ms, 10, status="completed", ended_ms=ended_ms))
+    async with world(tasks=tasks, serving_task_retention_days=7) as w:
+        async with asyncio.timeout(20):
+            while len(await tasks.newest(10)) > 1:  # noqa: ASYNC110 - the store tells nobody
+                await asyncio.sleep(0.005)
+        assert [task["task_id"] for task in await ask(w, "GET", "tasks")] == ["young"]
+
+
+async def test_late_logs_are_paced_as_recommendations_are(world: WorldFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    legacy = MemoryLegacyLog()
+    for number in range(1, 11):
+        act(legacy, number, number, recommendation=None)
+    async with world(legacy=legacy, serving_training_pace=1.0) as w:
+        monkeypatch.setattr(training_worker, "asyncio", Pauses(pauses))
+        task_id = await started(w)
+        await streamed(w, Cursor(0, 10))
+        await learn(w)
+        assert (await ended(w, task_id))["processed_interactions"] == 10
+    assert 9 < max(pauses) <= 10  # one a second
+
+
+class Pauses:
+    """``asyncio`` that notes how long it should sleep, and does not."""
+
+    def __init__(self, noted: list[float]) -> None:
+        self._noted = noted
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(asyncio, name)
+
+    async def sleep(self, seconds: float) -> None:
+        self._noted.append(seconds)
+        await asyncio.sleep(0)

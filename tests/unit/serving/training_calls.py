@@ -27,7 +27,7 @@ KEYS = {
 
 
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.serving.assembly._SETTLE_S", 0.0)
+    monkeypatch.setattr("services.serving.training_worker._SETTLE_S", 0.0)
     monkeypatch.setattr(training_worker, "_LOOK_S", 0.01)
     monkeypatch.setattr(backfill, "_RETRY_S", 0.0)
 

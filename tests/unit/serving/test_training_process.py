@@ -12,11 +12,12 @@ import pytest
 from structlog.testing import capture_logs
 
 from infra.migrations import upgrade
-from libs.adapters.memory import MemoryTaskStore
+from libs.adapters.memory import MemoryLegacyLog, MemoryLog, MemoryProducer, MemorySnapshotStore, MemoryTaskStore
 from libs.adapters.task_store import SqlTaskStore
 from libs.adapters.training_ports import Cursor, Lease, TrainingTask
 from libs.errors import StoreUnavailable
-from services.serving import training_lookout, training_process
+from services.serving import training_lookout, training_process, training_run
+from services.serving.settings import Settings
 from services.serving.training_process import TrainingProcess
 from tests.unit.serving.world import until
 
@@ -168,6 +169,35 @@ async def test_a_store_that_is_away_is_no_end_of_the_work(monkeypatch: pytest.Mo
 
     await training_lookout.until_none_is_left(turn)
     assert answers == [True]
+
+
+async def test_told_to_stop_while_it_gives_the_lease_back_it_gives_it_back(
+    tasks: MemoryTaskStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stdin, line = os.pipe()
+    give_back, asked = tasks.release, []
+
+    async def release(owner: str) -> None:
+        asked.append(owner)
+        if len(asked) == 1:
+            os.close(line)
+            await asyncio.sleep(600)
+        await give_back(owner)
+
+    monkeypatch.setattr(tasks, "release", release)
+    twins = {
+        "SqlTaskStore": tasks,
+        "SqlLegacyLog": MemoryLegacyLog(),
+        "KafkaProducer": MemoryProducer(MemoryLog()),
+        "RedisSnapshotStore": MemorySnapshotStore(),
+    }
+    for name, twin in twins.items():
+        monkeypatch.setattr(training_run, name, lambda *_, twin=twin: twin)
+    await tasks.add(TASK)
+    with os.fdopen(stdin) as inherited:
+        monkeypatch.setattr(sys, "stdin", inherited)
+        await training_run.work(Settings(state_path=str(tmp_path), _env_file=None), "me")
+    assert (asked, tasks.lease.owner) == (["me", "me"], "")
 
 
 class TestTheProcess:

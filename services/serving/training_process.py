@@ -70,7 +70,7 @@ class TrainingProcess:
 
     async def _run(self) -> int:
         try:
-            # Not asyncio's: a fork copies the page tables of a whole catalogue, and rankings wait for it (ADR 0019).
+            # Not asyncio's: uvloop forks, which copies the page tables of a catalogue while rankings wait (ADR 0019).
             process = subprocess.Popen([*self._command, self._owner], stdin=subprocess.PIPE)  # noqa: ASYNC220, S603
         except OSError as error:  # no memory or process to be had: rankings go on, and so will this
             log.error("training.process_not_started", error=str(error))

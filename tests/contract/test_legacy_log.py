@@ -50,6 +50,18 @@ async def test_pages_go_by_key_and_stop_at_their_bound(legacy: LegacyStand) -> N
     assert await legacy.log.recommendations(5, 5, 80, 2) == []
 
 
+async def test_a_whole_page_comes_at_once_each_with_its_own_history(legacy: LegacyStand) -> None:
+    for number in range(1, 101):  # as many as the back-fill asks for: one statement of a hundred parts
+        legacy.recommend(number, 1, [number], T0_MS + number * MINUTE)
+        legacy.act(number, 1, number, number, at_ms=T0_MS + number * MINUTE + 1_000)
+    await legacy.write()
+    found = await legacy.log.recommendations(0, 100, 100, 100)
+    assert [(each.recommendation_id, each.slate) for each in found] == [(n, (n,)) for n in range(1, 101)]
+    for each in found:
+        newest = range(each.recommendation_id - 1, max(0, each.recommendation_id - 31), -1)
+        assert [content_id for content_id, _ in each.clicks_before] == list(newest)
+
+
 async def test_late_logs_are_those_of_earlier_recommendations_and_of_none(legacy: LegacyStand) -> None:
     legacy.recommend(1, 1, [1])
     legacy.recommend(2, 2, [1])

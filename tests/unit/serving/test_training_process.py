@@ -3,13 +3,13 @@
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from structlog.testing import capture_logs
+from structlog.testing import CapturingLogger
 
 from infra.migrations import upgrade
 from libs.adapters.memory import MemoryLegacyLog, MemoryLog, MemoryProducer, MemorySnapshotStore, MemoryTaskStore
@@ -41,6 +41,14 @@ def file(tmp_path: Path) -> Path:
 
 def process(tasks: MemoryTaskStore, script: str, file: Path, patience_s: float = 600.0) -> TrainingProcess:
     return TrainingProcess(tasks, patience_s, (sys.executable, "-c", script.format(file=file)))
+
+
+@pytest.fixture
+def logged(monkeypatch: pytest.MonkeyPatch) -> Callable[[], list[str]]:
+    """Return what names the events logged so far, at whatever level tests before this one configured."""
+    logger = CapturingLogger()
+    monkeypatch.setattr(training_process, "log", logger)
+    return lambda: [call.args[0] for call in logger.calls]
 
 
 class Clock:
@@ -128,25 +136,23 @@ async def working(trainer: TrainingProcess, file: Path) -> AsyncIterator[int]:
     await asyncio.gather(turn, return_exceptions=True)
 
 
-async def test_it_stops_with_serving(tasks: MemoryTaskStore, file: Path) -> None:
+async def test_it_stops_with_serving(tasks: MemoryTaskStore, file: Path, logged: Callable[[], list[str]]) -> None:
     await tasks.add(TASK)
-    with capture_logs() as logs:
-        async with working(process(tasks, WAITS_FOR_ITS_END, file), file) as pid:
-            assert running(pid)
+    async with working(process(tasks, WAITS_FOR_ITS_END, file), file) as pid:
+        assert running(pid)
     assert not running(pid)
-    assert [line["event"] for line in logs] == ["training.process_started"]  # and not that it had to be killed
+    assert logged() == ["training.process_started"]  # and not that it had to be killed
 
 
 async def test_one_that_does_not_listen_is_killed(
-    tasks: MemoryTaskStore, file: Path, monkeypatch: pytest.MonkeyPatch
+    tasks: MemoryTaskStore, file: Path, monkeypatch: pytest.MonkeyPatch, logged: Callable[[], list[str]]
 ) -> None:
     monkeypatch.setattr(training_process, "_GRACE_S", 0.05)
     await tasks.add(TASK)
-    with capture_logs() as logs:
-        async with working(process(tasks, IS_DEAF, file), file) as pid:
-            assert running(pid)
+    async with working(process(tasks, IS_DEAF, file), file) as pid:
+        assert running(pid)
     assert not running(pid)
-    assert [line["event"] for line in logs] == ["training.process_started", "training.process_killed"]
+    assert logged() == ["training.process_started", "training.process_killed"]
 
 
 def running(pid: int) -> bool:
@@ -215,29 +221,32 @@ class TestTheProcess:
             monkeypatch.setenv(name, value)
         return url
 
-    async def test_it_works_until_none_is_left_and_gives_the_lease_back(self, url: str) -> None:
+    @pytest.fixture
+    async def store(self, url: str) -> AsyncIterator[SqlTaskStore]:
         store = SqlTaskStore(url)
+        yield store
+        await store.close()
+
+    async def test_it_works_until_none_is_left_and_gives_the_lease_back(self, store: SqlTaskStore) -> None:
         for number in range(2):
             await store.add(replace(TASK, task_id=f"task-{number}"))
         assert await TrainingProcess(store, 600.0).turn()
         for task in await store.newest(10):
             assert (task.status, task.message) == ("completed", "0 interactions learned")
         assert await store.claim("another", 1, 2) == Cursor()
-        await store.close()
 
-    async def test_asked_to_stop_it_leaves_the_task_to_others(self, url: str) -> None:
-        store = SqlTaskStore(url)
+    async def test_asked_to_stop_it_leaves_the_task_to_others(
+        self, store: SqlTaskStore, logged: Callable[[], list[str]]
+    ) -> None:
         await store.add(replace(TASK, save_model=True))  # waits for Redis
-        with capture_logs() as logs:
-            turn = asyncio.create_task(TrainingProcess(store, 600.0).turn())
-            async with asyncio.timeout(30):
-                while not (task := await store.get("a")) or not task.state:  # noqa: ASYNC110 - another process writes it
-                    await asyncio.sleep(0.05)
-            turn.cancel()
-            await asyncio.gather(turn, return_exceptions=True)
-        assert [line["event"] for line in logs] == ["training.process_started"]
+        turn = asyncio.create_task(TrainingProcess(store, 600.0).turn())
+        async with asyncio.timeout(30):
+            while not (task := await store.get("a")) or not task.state:  # noqa: ASYNC110 - another process writes it
+                await asyncio.sleep(0.05)
+        turn.cancel()
+        await asyncio.gather(turn, return_exceptions=True)
+        assert logged() == ["training.process_started"]
         task = await store.get("a")
         assert task is not None
         assert task.status == "processing"
         assert await store.claim("another", 1, 2) == Cursor()
-        await store.close()

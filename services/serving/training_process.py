@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from libs.adapters.training_ports import Cursor, TaskStore, TrainingTask
-from services.serving.training_worker import lease_ms, now_ms
+from services.serving.training_worker import claim_oldest, lease_ms, now_ms
 
 log = structlog.get_logger(__name__)
 
@@ -46,15 +46,12 @@ class TrainingProcess:
 
     async def turn(self) -> bool:
         """Have the tasks that there are worked on; False when there is none, or another process is at them."""
-        task = await self._tasks.oldest_processing()
-        if task is None:
-            return False
-        cursor = await self._tasks.claim(self._owner, now_ms(), lease_ms())
-        if cursor is None:
+        claimed = await claim_oldest(self._tasks, self._owner)
+        if claimed is None:
             return False
         began_s = time.monotonic()
         if status := await self._run():
-            await self._died(status, task, cursor, began_s)
+            await self._died(status, *claimed, began_s)
         return True
 
     async def _died(self, status: int, task: TrainingTask, cursor: Cursor, began_s: float) -> None:

@@ -64,17 +64,16 @@ class TrainingWorker:
         self._backfill = Backfill(ports.legacy, ports.producer, settle_s=_SETTLE_S)
         self._patience_s = settings.serving_training_patience_ms / 1_000
         self._pace = settings.serving_training_pace
+        self._a_second = max(1, int(self._pace))  # a task that was removed is not worked on for longer
         self._owner = owner
         self._patient_since: tuple[str, int] = ("", 0)
 
     async def turn(self) -> bool:
         """Work on the oldest task until it ends; False when there is none, or another worker is at it."""
-        task = await self._tasks.oldest_processing()
-        if task is None:
+        claimed = await claim_oldest(self._tasks, self._owner)
+        if claimed is None:
             return False
-        cursor = await self._tasks.claim(self._owner, now_ms(), lease_ms())
-        if cursor is None:
-            return False
+        task, cursor = claimed
         renewing = asyncio.create_task(self._renew())
         try:
             newest = await self._tasks.get(task.task_id)  # as whoever held the lease before left it
@@ -119,7 +118,7 @@ class TrainingWorker:
                 return False
         while run.lacks(run.progress.until):
             began = time.monotonic()
-            page = await self._backfill.page(run.cursor, run.progress.until, run.task.batch_size)
+            page = await self._backfill.page(run.cursor, run.progress.until, min(run.task.batch_size, self._a_second))
             run.cursor = page.cursor
             run.progress.append(page.marks)
             await self._look(run)
@@ -230,6 +229,13 @@ class _Run:
     def lacks(self, until: Cursor) -> bool:
         """Tell whether something up to ``until`` was not streamed yet."""
         return self.cursor.log_id < until.log_id or self.cursor.recommendation_id < until.recommendation_id
+
+
+async def claim_oldest(tasks: TaskStore, owner: str) -> tuple[TrainingTask, Cursor] | None:
+    """Take the lease for the task whose turn it is; None when there is none, or another owner holds it."""
+    task = await tasks.oldest_processing()
+    cursor = None if task is None else await tasks.claim(owner, now_ms(), lease_ms())
+    return None if task is None or cursor is None else (task, cursor)
 
 
 def lease_ms() -> int:

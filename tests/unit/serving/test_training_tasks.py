@@ -242,6 +242,17 @@ async def test_late_logs_are_paced_as_recommendations_are(world: WorldFactory, m
     assert 9 < max(pauses) <= 10  # one a second
 
 
+async def test_a_page_is_at_most_a_second_of_the_pace(world: WorldFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses: list[float] = []
+    async with world(legacy=legacy_log(30), serving_training_pace=10.0) as w:
+        monkeypatch.setattr(training_worker, "asyncio", Pauses(pauses))
+        task_id = await started(w)
+        await streamed(w, Cursor(30, 301))
+        await learn(w)
+        assert (await ended(w, task_id))["processed_interactions"] == 60
+    assert len([pause for pause in pauses if 0.5 < pause <= 1]) == 3
+
+
 class Pauses:
     """``asyncio`` that notes how long it should sleep, and does not."""
 

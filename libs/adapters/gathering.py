@@ -11,10 +11,15 @@ ValueT = TypeVar("ValueT")
 
 _MOST: Final = 100  # keys of one question: Redis answers nobody else meanwhile
 
+# Of the loop, from an answer to the next question: whoever got the answer is served, and asks again, within seven.
+# Asking at once, 16 clients came in groups of five or six; this way they come together (docs/adr/0018).
+_ROUNDS: Final = 8
+
 
 class Gathering(Generic[KeyT, ValueT]):
     """Collects what is asked while a question is out, and asks for it in the next one. Belongs to one event loop.
 
+    After an answer the loop goes round a few times first, so that those who got it can be served and ask again.
     Nobody waits for a question that hangs: it is given up with the last of those who asked.
 
     Parameters
@@ -47,8 +52,14 @@ class Gathering(Generic[KeyT, ValueT]):
             for asked in batch:
                 asked.answer.add_done_callback(left)
 
+    def _send_after(self, rounds: int) -> None:
+        if rounds:
+            asyncio.get_running_loop().call_soon(self._send_after, rounds - 1)
+        else:
+            self._send()
+
     def _take(self, batch: "Sequence[_Asked[KeyT, ValueT]]", question: "asyncio.Task[Sequence[ValueT]]") -> None:
-        self._send()
+        self._send_after(_ROUNDS)
         error = None if question.cancelled() else question.exception()
         for at, asked in enumerate(batch):
             if asked.answer.done():

@@ -29,7 +29,7 @@ class Store:
         return [f"value of {key}" for key in keys]
 
 
-async def turns(number: int = 5) -> None:
+async def turns(number: int = 12) -> None:
     for _ in range(number):
         await asyncio.sleep(0)
 
@@ -44,6 +44,22 @@ async def test_who_asks_while_a_question_is_out_is_in_the_next_one() -> None:
     assert await asyncio.gather(*tasks) == ["value of 1", "value of 2", "value of 3"]
     assert store.questions == [[1], [2, 3]]
     assert await gathering.get(4) == "value of 4"
+
+
+async def test_who_was_answered_and_asks_again_soon_is_in_the_next_question_too() -> None:
+    store = Store()
+    store.open.set()
+    gathering = Gathering(store.ask)
+
+    async def client(key: int) -> None:
+        await gathering.get(key)
+        await turns(6)  # ranked, answered, and the client's next request read
+        await gathering.get(10 + key)
+
+    async with asyncio.TaskGroup() as clients:
+        for key in (1, 2, 3):
+            clients.create_task(client(key))
+    assert store.questions == [[1], [2, 3, 11], [12, 13]]
 
 
 async def test_a_question_has_a_bounded_number_of_keys() -> None:

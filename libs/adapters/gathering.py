@@ -21,11 +21,12 @@ class Gathering(Generic[KeyT, ValueT]):
 
     After an answer the loop goes round a few times first, so that those who got it can be served and ask again.
     Nobody waits for a question that hangs: it is given up with the last of those who asked.
+    Nobody waits behind one that failed either.
 
     Parameters
     ----------
     ask
-        Returns a value for each key, in order. What it raises, all who asked get.
+        Returns a value for each key, in order. What it raises, all get who asked, or wait to ask.
     """
 
     def __init__(self, ask: Callable[[Sequence[KeyT]], Coroutine[Any, Any, Sequence[ValueT]]]) -> None:
@@ -59,8 +60,10 @@ class Gathering(Generic[KeyT, ValueT]):
             self._send()
 
     def _take(self, batch: "Sequence[_Asked[KeyT, ValueT]]", question: "asyncio.Task[Sequence[ValueT]]") -> None:
-        self._send_after(_ROUNDS)
         error = None if question.cancelled() else question.exception()
+        if error is not None:
+            batch, self._waiting = [*batch, *self._waiting], []
+        self._send_after(_ROUNDS)
         for at, asked in enumerate(batch):
             if asked.answer.done():
                 continue

@@ -243,7 +243,7 @@ class UserHistory(Protocol):
         """Add (user id, visit) pairs in one round trip; adding one twice changes nothing."""
 
     async def recent(self, user_id: str, limit: int) -> list[Visit]:
-        """Return the newest visits, newest first; empty for an unknown user."""
+        """Return the newest visits, newest first; empty for an unknown user. Keeps a deadline of its own."""
 
     async def mark_seen(self, user_ids: Sequence[str]) -> None:
         """Remember that events named these users, also when nothing moved their history."""

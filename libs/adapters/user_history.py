@@ -5,7 +5,7 @@ from typing import Final
 
 from libs.adapters.gathering import Gathering
 from libs.adapters.ports import Visit
-from libs.adapters.redis_client import connect, reaching_redis
+from libs.adapters.redis_client import DEADLINE_S, connect, reaching_redis
 
 _EXPIRY_S: Final = 180 * 24 * 3_600  # half a year: whoever returns later is as good as new
 _CHUNK: Final = 500  # visits for each script call: a few milliseconds in which Redis does nothing else
@@ -70,9 +70,13 @@ class RedisUserHistory:
         Visits kept for each user; the state of rl.md §2 needs 30, the rest is for repairs and exclusion.
     prefix
         Of all keys.
+    recent_deadline_s
+        How long Redis may take for ``recent``, counted from the question: waiting while others are served is no outage.
     """
 
-    def __init__(self, url: str, cap: int = 100, prefix: str = "history") -> None:
+    def __init__(
+        self, url: str, cap: int = 100, prefix: str = "history", recent_deadline_s: float = DEADLINE_S
+    ) -> None:
         self._redis = connect(url)
         self._append = self._redis.register_script(_APPEND)
         self._mark = self._redis.register_script(_MARK)
@@ -81,6 +85,7 @@ class RedisUserHistory:
         self._recents = Gathering(self._ask_recent)
         self._cap = cap
         self._prefix = prefix
+        self._recent_deadline_s = recent_deadline_s
 
     async def append(self, visits: Sequence[tuple[str, Visit]]) -> None:
         """Add visits; one already there, or older than all of a full history, changes nothing."""
@@ -102,7 +107,7 @@ class RedisUserHistory:
         return [_visit(member, score) for member, score in zip(found[::2], found[1::2], strict=False)]
 
     async def _ask_recent(self, asked: Sequence[tuple[str, int]]) -> list[bytes]:
-        async with reaching_redis():
+        async with reaching_redis(self._recent_deadline_s):
             keys, last = [self._user(user_id) for user_id, _ in asked], [limit - 1 for _, limit in asked]
             found: list[bytes] = await self._recent(keys=keys, args=last)
             return found

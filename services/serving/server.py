@@ -88,7 +88,7 @@ def _ports(settings: Settings) -> Ports:
         reader=lambda: KafkaPartitionReader(broker, _READER_GROUP),
         snapshots=RedisSnapshotStore(settings.redis_url, settings.model_name),
         models=SqlModelStore(settings.database_url, settings.model_name),
-        history=RedisUserHistory(settings.redis_url),
+        history=RedisUserHistory(settings.redis_url, recent_deadline_s=settings.serving_history_deadline_ms / 1_000),
         store=SqlContentStore(settings.database_url, settings.vector_size),
         texts=load_text_vectors(settings.doc2vec_path, settings.vector_size),
         keys=_keys(settings),

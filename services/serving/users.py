@@ -27,6 +27,8 @@ class Users:
 
     Parameters
     ----------
+    history_deadline_s
+        Of all but ``recent``, whose deadline the store keeps: it knows when it asked.
     remembered
         How many users are kept as known, so that they stay so while the database is away.
     """
@@ -50,9 +52,8 @@ class Users:
     async def recent(self, user_id: str, limit: int = MAX_HISTORY) -> list[Visit] | None:
         """Return the newest visits, newest first, or None when Redis did not answer in time."""
         try:
-            async with asyncio.timeout(self._history_deadline_s):
-                visits = await self._history.recent(user_id, limit)
-        except (TimeoutError, StoreUnavailable) as error:
+            visits = await self._history.recent(user_id, limit)
+        except StoreUnavailable as error:
             log.warning("users.history_unavailable", error=repr(error))
             return None
         if visits:

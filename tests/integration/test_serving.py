@@ -269,6 +269,12 @@ def test_redis_emptied_killed_and_back(fresh_stack: Callable[..., LocalStack], s
     asyncio.run(publish(running, 1_000, ids))
     rank_on(lambda answer: answer["snapshot_version"] == 1_000, "the first snapshot")
     with redis.Redis.from_url(own.addresses.redis_url) as client:
+
+        def degraded_by_a_pause() -> bool:
+            client.client_pause(1_000)  # far longer than a history may take, shorter than a Redis that is away
+            return "history" in running.rank("ann", ids)["degraded"]
+
+        eventually(degraded_by_a_pause, "a ranking that does not wait for a late Redis")
         client.flushall()
     rank_on(lambda _: len(versions) > 50, "rankings on an empty Redis")
     own.redis.kill()

@@ -72,7 +72,7 @@ async def test_a_question_has_a_bounded_number_of_keys() -> None:
     assert [len(question) for question in store.questions] == [1, 100, 100, 51]
 
 
-async def test_all_get_the_error_and_the_next_ask_again() -> None:
+async def test_all_get_the_error_also_those_who_wait_and_the_next_ask_again() -> None:
     store = Store()
     gathering = Gathering(store.ask)
     store.failure = LookupError("away")
@@ -82,6 +82,7 @@ async def test_all_get_the_error_and_the_next_ask_again() -> None:
     assert [repr(error) for error in await asyncio.gather(*tasks, return_exceptions=True)] == [
         "LookupError('away')"
     ] * 3
+    assert store.questions == [[1]]
     store.failure = None
     assert await gathering.get(1) == "value of 1"
 

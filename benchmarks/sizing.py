@@ -28,6 +28,7 @@ from libs.rl.action_space import ActionSpace
 from services.learner.attribution import Arrival, Attribution
 from services.learner.dedup import DedupWindow
 from services.learner.windows import JoinRules
+from services.serving.impressions import shortest
 
 CANDIDATES, SLATE, HISTORY = 100, 6, 30
 VECTOR_SIZE: Final = 300
@@ -63,7 +64,7 @@ def _impression(rng: np.random.Generator, number: int) -> Impression:
         history=tuple(rng.integers(1, 50_000, HISTORY).tolist()),
         history_age_s=tuple(np.sort(rng.exponential(3_600.0, HISTORY)).round(3).tolist()),
         candidates=tuple(candidates.tolist()),
-        scores=tuple(rng.normal(size=CANDIDATES).astype(np.float32).tolist()),
+        scores=shortest(rng.normal(size=CANDIDATES).astype(np.float32)),
         log_propensities=tuple((-np.cumsum(rng.exponential(2.0, SLATE))).astype(np.float32).tolist()),
         choice=tuple(predicted[0].tolist()),
         advantage=tuple(predicted[1].tolist()),

@@ -91,6 +91,16 @@ def test_a_prediction_that_the_wire_cannot_carry_is_left_out(number: float) -> N
     assert decode_event(encode(logged)) == logged
 
 
+def test_scores_are_logged_in_as_few_digits_as_single_precision_needs() -> None:
+    scores = np.array([[0.1, 0], [1 / 3, 0], [-2.5e-7, 0], [12_345_678, 0]], np.float32)[:, 0]  # rule a: every other
+    drawn = plackett_luce(scores, Exploration(), 4, np.random.default_rng(0))
+    candidates = Candidates(np.arange(4), np.zeros(4, np.int32))
+    logged = impression_of("i", "ann", State(), Ranking(candidates, drawn, "a", 1, Exploration()), 1)
+    assert logged.scores == (0.1, 0.33333334, -2.5e-7, 12_345_678.0)
+    assert np.array(logged.scores, np.float32).tolist() == scores.tolist()
+    assert decode_event(encode(logged)) == logged
+
+
 async def test_a_learner_that_sees_slates_narrow_raises_exploration_and_the_log_says_so(world: WorldFactory) -> None:
     async with world(serving_temperature=0.5, serving_epsilon=0.4) as w:
         await w.publish(content_ids=tuple(range(9)), boost=4.0)

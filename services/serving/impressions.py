@@ -39,7 +39,7 @@ def impression_of(impression_id: str, user_id: str, state: State, ranking: Ranki
 def shortest(numbers: Float32[np.ndarray, "K"]) -> tuple[float, ...]:
     """Return the shortest decimals that are these finite numbers in single precision.
 
-    Digits that only double precision needs would be a third of an impression, in the log as in JSON.
+    With those that only double precision needs, an impression of 100 candidates has a third more bytes in the log.
     """
     return tuple(orjson.loads(orjson.dumps(np.ascontiguousarray(numbers), option=orjson.OPT_SERIALIZE_NUMPY)))
 
